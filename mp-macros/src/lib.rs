@@ -1,0 +1,153 @@
+//! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`] and [`spawn!`].
+//!
+//! Use them through the library, as `mp::process_fn` and so on: what they generate names its types by the
+//! path `::mp`, and means nothing without it. The generated code contains no `unsafe`, so it compiles in a
+//! crate that forbids unsafe code.
+//!
+//! Each macro is a pipeline. It parses its input, checks it, and then either expands it or, if there were
+//! errors, reports all of them and expands to a stand-in that keeps the rest of the program free of
+//! errors which are only consequences.
+
+#![forbid(unsafe_code)]
+
+mod errors;
+mod attribute;
+mod process_fn;
+mod spawn;
+mod entry;
+#[cfg(test)]
+mod tests;
+
+use proc_macro::TokenStream;
+
+/// Makes a function one that other processes can run.
+///
+/// The function becomes a unit struct of its name, which implements `mp::ProcessFn` and dereferences to the
+/// function: `square(5)` is still an ordinary call, and `square` is also a value to hand to `mp::spawn!`
+/// and `Pool::map`. It keeps its visibility, its docs and its attributes, works in any module and in the
+/// body of another function, and may call or spawn itself.
+///
+/// ```ignore
+/// #[mp::process_fn]
+/// pub fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// #[mp::process_fn(timeout = "2s", retries = 2, name = "imaging.resize")]
+/// fn resize(path: &str, px: u32) -> Result<Vec<u8>, String> {
+///     // ...
+/// }
+///
+/// let nine = square(3);
+/// let image = mp::spawn!(resize("cat.png".to_owned(), 64))?.join()?;
+/// ```
+///
+/// # Options
+///
+/// | option | meaning | without it |
+/// | --- | --- | --- |
+/// | `timeout = "2s"` | a call that takes longer is ended together with its worker; a number, which may have a decimal part, and one of the units `ns`, `us`, `ms`, `s`, `m`, `h` | no limit |
+/// | `retries = 2` | how often a call is tried again after its worker died or ran out of time, never after a plain panic | none of its own |
+/// | `name = "imaging.resize"` | what the workers, the messages and `ProcessFn::NAME` call the function | its path, `crate::module::resize` |
+///
+/// The name must be unique in the program. Two functions of one name in the bodies of two functions of one
+/// module share their path, so give one of them the option.
+///
+/// # Parameters
+///
+/// There may be up to twelve, and patterns such as `mut x: T` and `(a, b): (T, U)` work.
+///
+/// | parameter | what the caller sends | what the worker does |
+/// | --- | --- | --- |
+/// | `T` | `T` | decodes it |
+/// | `&str`, `&[u8]` | `String`, `Vec<u8>` | borrows the bytes it received: no copy |
+/// | `&[T]`, `&T` | `Vec<T>`, `T` | decodes it and lends it |
+///
+/// A type must implement serde's `Serialize` and `DeserializeOwned`, or be one of the handles of `mp`. What
+/// the function returns is decoded by the caller, so it is owned; a `Result` is an ordinary value.
+///
+/// # Errors
+///
+/// It does not compile to put the macro on anything but a function that stands by itself, outside `impl`
+/// and `trait`; on one that is generic, `async`, `unsafe`, `extern` or variadic; on one that has a
+/// `where` clause, `self`, a `&mut` parameter, a reference within another type, `impl Trait`, more than
+/// twelve parameters or a borrowed result; to name a type that serde cannot carry; and to write
+/// an option that is unknown or ill-formed. Every error stands at the tokens it is about and says what to
+/// write instead.
+///
+/// As the function's name is a unit struct, a local variable in its scope cannot share it: `let square = 4;`
+/// would be a pattern that matches the struct.
+#[proc_macro_attribute]
+pub fn process_fn(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    process_fn::process_fn(arguments.into(), item.into()).into()
+}
+
+/// Makes this binary one whose processes can be workers: runs `mp::init` before `main`.
+///
+/// A worker is the current binary, started again. In a worker `mp::init` does not return, so nothing that
+/// `main` does happens twice. `main` keeps its return type and its attributes.
+///
+/// ```ignore
+/// #[mp::main]
+/// fn main() -> Result<(), mp::Error> {
+///     let nine = mp::spawn!(square(3))?.join()?;
+///     println!("{nine}");
+///     Ok(())
+/// }
+/// ```
+///
+/// Above the attribute of an async runtime it runs before the runtime is built:
+///
+/// ```ignore
+/// #[mp::main]
+/// #[tokio::main]
+/// async fn main() { /* ... */ }
+/// ```
+///
+/// # Errors
+///
+/// It does not compile to give the macro arguments, to put it on anything but the function `main`, on one that has
+/// parameters, or on an `async fn` that no further attribute makes an ordinary one.
+#[proc_macro_attribute]
+pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    entry::main(arguments.into(), item.into()).into()
+}
+
+/// A test whose processes start this test binary again, and find their way to this very test.
+///
+/// It stands for `#[test]`, and passes `#[should_panic]`, `#[ignore]` and a `Result` return through.
+///
+/// ```ignore
+/// #[mp::test]
+/// fn squares() -> Result<(), mp::Error> {
+///     assert_eq!(mp::spawn!(square(3))?.join()?, 9);
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+///
+/// It does not compile to give the macro arguments, to put it on anything but a function, on an `async fn`, on one that
+/// has parameters, or on one that has a `#[test]` as well.
+#[proc_macro_attribute]
+pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    entry::test(arguments.into(), item.into()).into()
+}
+
+/// Starts a process that makes one call of a process function: `mp::spawn!(jobs::square(12))`.
+///
+/// It is short for `mp::Builder::new().spawn(jobs::square, (12,))`, and gives what that gives, a
+/// `Result<mp::Process<_>, mp::Error>`. The arguments are evaluated here and sent; the call runs there.
+///
+/// ```ignore
+/// let process: mp::Process<i64> = mp::spawn!(square(12))?;
+/// assert_eq!(process.join()?, 144);
+/// ```
+///
+/// # Errors
+///
+/// It does not compile to give the macro anything but one call of a function by its path.
+#[proc_macro]
+pub fn spawn(call: TokenStream) -> TokenStream {
+    spawn::spawn(call.into()).into()
+}

@@ -1,0 +1,207 @@
+//! What can go wrong, said once for the whole library.
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+/// Why something failed: one sentence that names who, what and why, and the evidence behind it.
+///
+/// `Display` and `Debug` both print that sentence, so that a `main` that returns an `Error` reads
+/// well. Match on [`kind`](Error::kind) to act on it.
+///
+/// ```
+/// let error = mp::Pool::new(0).unwrap_err();
+/// assert_eq!(error.to_string(), "a pool of 0 workers cannot run anything: ask for at least one");
+/// ```
+#[derive(Clone)]
+pub struct Error(Box<Report>);
+
+#[derive(Clone)]
+struct Report {
+    kind: ErrorKind,
+    message: String,
+    panic: Option<Panic>,
+    process_id: Option<u32>,
+    exit_status: Option<ExitStatus>,
+    function: Option<&'static str>,
+    item: Option<usize>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The program never called `mp::init`, so that its processes could not become workers.
+    NotInitialized,
+    /// A process, or a pool, could not be started.
+    Spawn,
+    /// The function panicked; see [`Error::panic`].
+    Panicked,
+    /// The process was killed by a signal; see [`Error::signal`].
+    Died,
+    /// The process called `exit`, with any code, before its function returned.
+    Exited,
+    /// The function did not return in time; its worker was killed.
+    TimedOut,
+    /// The task was cancelled, or its pool was terminated.
+    Cancelled,
+    /// The pool takes no more work, or the result was taken already.
+    Closed,
+    /// A value could not be turned into bytes.
+    Encode,
+    /// Bytes could not be turned into a value.
+    Decode,
+    /// The process ran out of the memory it may use.
+    OutOfMemory,
+    /// The initializer of a pool failed.
+    Initializer,
+    /// The owner of a lock died or panicked while it held it.
+    Poisoned,
+    /// Waiting would never end.
+    WouldDeadlock,
+    /// What was asked for cannot be done here.
+    Unsupported,
+    /// A system call failed; see `source()`.
+    Io,
+}
+
+impl Error {
+    /// An error of this kind whose sentence is `message`.
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
+        Error(Box::new(Report {
+            kind,
+            message: message.into(),
+            panic: None,
+            process_id: None,
+            exit_status: None,
+            function: None,
+            item: None,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn with_panic(mut self, panic: Panic) -> Error {
+        self.0.panic = Some(panic);
+        self
+    }
+
+    pub(crate) fn with_process_id(mut self, process_id: u32) -> Error {
+        self.0.process_id = Some(process_id);
+        self
+    }
+
+    pub(crate) fn with_exit_status(mut self, status: Option<ExitStatus>) -> Error {
+        self.0.exit_status = status;
+        self
+    }
+
+    pub(crate) fn with_function(mut self, function: &'static str) -> Error {
+        self.0.function = Some(function);
+        self
+    }
+
+    pub(crate) fn with_item(mut self, item: Option<usize>) -> Error {
+        self.0.item = item;
+        self
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
+        self.0.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What kind of failure this is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The panic of the function, for [`ErrorKind::Panicked`].
+    pub fn panic(&self) -> Option<&Panic> {
+        self.0.panic.as_ref()
+    }
+
+    /// The id of the process it happened in.
+    pub fn process_id(&self) -> Option<u32> {
+        self.0.process_id
+    }
+
+    /// How that process ended, if it ended.
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.0.exit_status
+    }
+
+    /// The signal that killed that process.
+    pub fn signal(&self) -> Option<i32> {
+        self.0.exit_status.and_then(|status| status.signal())
+    }
+
+    /// The name of the process function that was running.
+    pub fn function(&self) -> Option<&str> {
+        self.0.function
+    }
+
+    /// The place of the item in what was mapped over, from 0.
+    pub fn item(&self) -> Option<usize> {
+        self.0.item
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({:?})", self.0.message, self.0.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0
+            .source
+            .as_ref()
+            .map(|source| source.as_ref() as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// A panic of a process function, as it happened in its process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Panic {
+    pub(crate) message: String,
+    pub(crate) location: Option<String>,
+    pub(crate) backtrace: Option<String>,
+}
+
+impl Panic {
+    /// What the function panicked with; a placeholder if that was neither a `&str` nor a `String`.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Where it panicked, as `file:line:column`.
+    pub fn location(&self) -> Option<&str> {
+        self.location.as_deref()
+    }
+
+    /// The stack at the panic, where `RUST_BACKTRACE` or `RUST_LIB_BACKTRACE` asks for one.
+    pub fn backtrace(&self) -> Option<&str> {
+        self.backtrace.as_deref()
+    }
+}
+
+impl fmt::Display for Panic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.location {
+            Some(location) => write!(f, "panicked at {location}: {}", self.message),
+            None => write!(f, "panicked: {}", self.message),
+        }
+    }
+}

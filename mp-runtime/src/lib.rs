@@ -1,0 +1,40 @@
+//! The runtime of `mp`. Programs use the facade, `mp`; this crate is its inside, and the order of
+//! its modules is its architecture: a module names only modules above it.
+
+#[cfg(not(all(
+    target_os = "linux",
+    target_env = "gnu",
+    any(target_arch = "x86_64", target_arch = "aarch64")
+)))]
+compile_error!(
+    "mp runs on Linux with glibc on x86-64 and aarch64: it needs pidfds, memfds and /proc; \
+     build for x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu"
+);
+
+pub mod error;
+#[expect(
+    unsafe_code,
+    reason = "system calls, shared memory and signal handlers live here alone"
+)]
+mod os;
+mod wire;
+mod registry;
+mod link;
+pub mod process;
+pub mod pool;
+
+#[doc(hidden)]
+pub mod __private {
+    //! What the macros' output names. Not part of the public API.
+
+    pub use inventory;
+
+    pub use crate::process::enter_test;
+    pub use crate::registry::{Call, CallError, Function, Registered};
+    pub use crate::wire::{
+        BulkLane, DecodeError, Decoder, EncodeError, Encoder, Lane, Plain, RefusedLane, SerdeLane,
+        Transfer, can_travel,
+    };
+}
+
+pub use registry::ProcessFn;

@@ -1,0 +1,115 @@
+//! Descriptors: all of them owned and close-on-exec.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket, socketpair,
+};
+use nix::sys::stat::Mode;
+
+/// A connected pair of stream sockets.
+pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    Ok(socketpair(
+        AddressFamily::Unix,
+        SockType::Stream,
+        None,
+        flags,
+    )?)
+}
+
+/// A socket that can later connect to an `ipc-channel` server without needing a new descriptor.
+pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
+    Ok(socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?)
+}
+
+/// Connects `socket` to the server that `path` names.
+pub(crate) fn connect_to(socket: &OwnedFd, path: &str) -> io::Result<()> {
+    let address = UnixAddr::new(path)?;
+    super::uninterrupted(|| Ok(connect(socket.as_raw_fd(), &address)?))
+}
+
+/// Holds on to the file at `path` without opening what is behind it; it stays reachable through
+/// [`path_of`] when its name is gone.
+pub(crate) fn anchor(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// A name for what `fd` refers to, valid in this process while `fd` is open.
+pub(crate) fn path_of(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// A pipe: the end to read from and the end to write to.
+pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(nix::unistd::pipe2(OFlag::O_CLOEXEC)?)
+}
+
+/// A copy of `fd` with a number above the standard streams.
+pub(crate) fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
+    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    // SAFETY: fcntl just made this descriptor, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// Makes standard output of this process be `fd`.
+pub(crate) fn become_stdout(fd: OwnedFd) -> io::Result<()> {
+    Ok(nix::unistd::dup2_stdout(&fd)?)
+}
+
+/// Takes over a descriptor that this process inherited at exec, close-on-exec from now on.
+///
+/// # Errors
+///
+/// `InvalidInput` for a standard stream and what is not an open descriptor.
+pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: `number` is not -1, and is borrowed for this call only, which fails if it is closed.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    // SAFETY: the caller is the first code of the process, started with this descriptor for it
+    // alone, and it is open as fcntl saw.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Writes all of `bytes` to a socket, without SIGPIPE if nobody reads.
+pub(crate) fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        let sent = super::uninterrupted(|| Ok(send(socket.as_raw_fd(), bytes, flags)?))?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+/// Waits until one of `fds` can be read or was hung up.
+pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut polled: Vec<PollFd<'_>> = fds
+        .iter()
+        .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+        .collect();
+    super::uninterrupted(|| Ok(poll(&mut polled, PollTimeout::NONE)?))?;
+    Ok(())
+}
+
+/// Checks that `count` descriptors more can be opened. `ipc-channel` panics where the descriptors
+/// of a message find no room, so it is asked before one is received.
+pub(crate) fn require_room(count: usize) -> io::Result<()> {
+    let first = pipe()?;
+    let mut copies = Vec::with_capacity(count);
+    for _ in 2..count {
+        copies.push(duplicate(&first.0)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! Every system call, and all that is unsafe about it. What leaves this layer is safe to call and
+//! answers with `io::Result`; the layers above add who and what.
+
+pub(crate) mod carry;
+pub(crate) mod clock;
+pub(crate) mod descriptor;
+pub(crate) mod environment;
+pub(crate) mod exec;
+pub(crate) mod limit;
+pub(crate) mod pidfd;
+pub(crate) mod shared_page;
+pub(crate) mod signal;
+pub(crate) mod thread;
+
+/// Calls `operation` again for as long as a signal interrupts it.
+pub(crate) fn uninterrupted<T>(
+    mut operation: impl FnMut() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The process-wide pool: made at first use, with the default number of workers.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use super::{Pool, Task};
+use crate::error::Error;
+use crate::registry::ProcessFn;
+
+/// The pool, made if it was not. It lives as long as the process.
+fn pool() -> Result<&'static Pool, Error> {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    static MAKING: Mutex<()> = Mutex::new(());
+    if let Some(pool) = POOL.get() {
+        return Ok(pool);
+    }
+    // A failure is not kept: the next call tries again.
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pool) = POOL.get() {
+        return Ok(pool);
+    }
+    let made = Pool::builder().name("mp").build()?;
+    Ok(POOL.get_or_init(|| made))
+}
+
+/// [`Pool::map`] on the process-wide pool.
+///
+/// ```
+/// #[mp::process_fn]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// # #[mp::main]
+/// fn main() -> Result<(), mp::Error> {
+///     assert_eq!(mp::pool::map(square, 0..4)?, [0, 1, 4, 9]);
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+///
+/// As there, and as for [`Pool::new`].
+pub fn map<F, A, I>(function: F, items: I) -> Result<Vec<F::Output>, Error>
+where
+    F: ProcessFn<Args = (A,)>,
+    I: IntoIterator<Item = A>,
+{
+    pool()?.map(function, items)
+}
+
+/// [`Pool::starmap`] on the process-wide pool.
+///
+/// # Errors
+///
+/// As there, and as for [`Pool::new`].
+pub fn starmap<F, I>(function: F, items: I) -> Result<Vec<F::Output>, Error>
+where
+    F: ProcessFn,
+    I: IntoIterator<Item = F::Args>,
+{
+    pool()?.starmap(function, items)
+}
+
+/// [`Pool::apply`] on the process-wide pool.
+///
+/// # Errors
+///
+/// As there, and as for [`Pool::new`].
+pub fn apply<F: ProcessFn>(function: F, args: F::Args) -> Result<F::Output, Error> {
+    pool()?.apply(function, args)
+}
+
+/// [`Pool::submit`] on the process-wide pool.
+///
+/// # Errors
+///
+/// As there, and as for [`Pool::new`].
+pub fn submit<F: ProcessFn>(function: F, args: F::Args) -> Result<Task<F::Output>, Error> {
+    pool()?.submit(function, args)
+}
+
+/// [`Pool::submit_map`] on the process-wide pool.
+///
+/// # Errors
+///
+/// As there, and as for [`Pool::new`].
+pub fn submit_map<F, A, I>(function: F, items: I) -> Result<Task<Vec<F::Output>>, Error>
+where
+    F: ProcessFn<Args = (A,)>,
+    I: IntoIterator<Item = A>,
+{
+    pool()?.submit_map(function, items)
+}
+
+/// [`Pool::imap`] on the process-wide pool. If that cannot be made, the first and only item says so.
+pub fn imap<F, A, I>(
+    function: F,
+    items: I,
+) -> impl Iterator<Item = Result<F::Output, Error>> + use<F, A, I>
+where
+    F: ProcessFn<Args = (A,)>,
+    I: IntoIterator<Item = A>,
+{
+    let (results, failure) = match pool() {
+        Ok(pool) => (Some(pool.imap(function, items)), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    failure.into_iter().chain(results.into_iter().flatten())
+}
+
+/// [`Pool::imap_unordered`] on the process-wide pool. If that cannot be made, the first and only
+/// item says so.
+pub fn imap_unordered<F, A, I>(
+    function: F,
+    items: I,
+) -> impl Iterator<Item = (usize, Result<F::Output, Error>)> + use<F, A, I>
+where
+    F: ProcessFn<Args = (A,)>,
+    I: IntoIterator<Item = A>,
+{
+    let (results, failure) = match pool() {
+        Ok(pool) => (Some(pool.imap_unordered(function, items)), None),
+        Err(error) => (None, Some((0, Err(error)))),
+    };
+    failure.into_iter().chain(results.into_iter().flatten())
+}

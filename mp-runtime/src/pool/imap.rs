@@ -1,0 +1,173 @@
+//! Lazy maps: a bounded window over an iterator.
+
+use std::collections::{HashMap, VecDeque};
+use std::iter::Fuse;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::job::{Chunking, Job, Outcome};
+use super::map::{Feed, Wanted};
+use crate::error::Error;
+use crate::registry::ProcessFn;
+
+/// So many chunks for each worker are pulled ahead of what was consumed.
+const CHUNKS_AHEAD: usize = 2;
+
+/// The items of a lazy map, and the results that have come.
+pub(super) struct Window<F, I: Iterator> {
+    items: Fuse<I>,
+    feed: Feed,
+    wanted: Wanted,
+    arrived: VecDeque<(usize, Outcome)>,
+    /// How many items may be pulled and not consumed.
+    size: usize,
+    consumed: usize,
+    function: PhantomData<fn() -> F>,
+}
+
+impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
+    /// Opens one; nothing is pulled yet.
+    pub(super) fn open(
+        core: &Arc<Core>,
+        job: Result<Arc<Job>, Error>,
+        items: I,
+    ) -> Result<Window<F, I>, Error> {
+        let job = job?;
+        let feed = Feed::open(core, Arc::clone(&job))?;
+        let chunk = match job.chunking {
+            Chunking::Fixed(size) => size,
+            Chunking::Automatic => 1,
+        };
+        let chunks = CHUNKS_AHEAD.saturating_mul(core.worker_count());
+        Ok(Window {
+            items: items.fuse(),
+            feed,
+            wanted: Wanted {
+                core: Arc::clone(core),
+                job,
+            },
+            arrived: VecDeque::new(),
+            size: chunk.saturating_mul(chunks),
+            consumed: 0,
+            function: PhantomData,
+        })
+    }
+
+    /// Waits for more results; tells whether there will be none. `is_served` tells whether the
+    /// consumer has what it wants, and only more items are to be fed.
+    fn advance(&mut self, is_served: impl Fn(&VecDeque<(usize, Outcome)>) -> bool) -> bool {
+        // One more at least, so that the workers do not run dry while the consumer is slow, and no
+        // more than needed, so that a slow iterator does not hold back what is there.
+        let mut must_pull = true;
+        loop {
+            let has_room = self.feed.count - self.consumed < self.size;
+            if has_room && (must_pull || !is_served(&self.arrived)) && self.pull() {
+                must_pull = false;
+                self.arrived.extend(self.wanted.job.take().outcomes);
+                continue;
+            }
+            if is_served(&self.arrived) {
+                return false;
+            }
+            // Everything that was pulled must be on its way before this waits for it.
+            self.feed.flush();
+            let arrived = self.wanted.job.wait_take().outcomes;
+            if arrived.is_empty() {
+                return true;
+            }
+            self.arrived.extend(arrived);
+        }
+    }
+
+    /// Feeds one item, if there is one.
+    fn pull(&mut self) -> bool {
+        match self.items.next() {
+            Some(args) => {
+                self.feed.push::<F>(&args);
+                true
+            }
+            None => {
+                self.feed.finish();
+                false
+            }
+        }
+    }
+}
+
+fn decode<F: ProcessFn>(outcome: Outcome) -> Result<F::Output, Error> {
+    outcome.and_then(|answer| answer.decode(F::__decode))
+}
+
+/// What `imap` returns.
+pub(super) struct InOrder<F, I: Iterator> {
+    /// `Err` once, if the pool takes no work; then `None`.
+    window: Option<Result<Window<F, I>, Error>>,
+    /// Results that came before their turn.
+    early: HashMap<usize, Outcome>,
+}
+
+impl<F: ProcessFn, I: Iterator<Item = F::Args>> InOrder<F, I> {
+    pub(super) fn new(window: Result<Window<F, I>, Error>) -> InOrder<F, I> {
+        InOrder {
+            window: Some(window),
+            early: HashMap::new(),
+        }
+    }
+}
+
+impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for InOrder<F, I> {
+    type Item = Result<F::Output, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let window = match self.window.take()? {
+            Ok(window) => self.window.insert(Ok(window)).as_mut().ok()?,
+            Err(error) => return Some(Err(error)),
+        };
+        let turn = window.consumed;
+        loop {
+            let has_come = self.early.contains_key(&turn);
+            let is_end = window.advance(|arrived| has_come || !arrived.is_empty());
+            self.early.extend(window.arrived.drain(..));
+            if let Some(outcome) = self.early.remove(&turn) {
+                window.consumed += 1;
+                return Some(decode::<F>(outcome));
+            }
+            if is_end {
+                self.window = None;
+                return None;
+            }
+        }
+    }
+}
+
+/// What `imap_unordered` returns.
+pub(super) struct AsTheyCome<F, I: Iterator> {
+    window: Option<Result<Window<F, I>, Error>>,
+}
+
+impl<F: ProcessFn, I: Iterator<Item = F::Args>> AsTheyCome<F, I> {
+    pub(super) fn new(window: Result<Window<F, I>, Error>) -> AsTheyCome<F, I> {
+        AsTheyCome {
+            window: Some(window),
+        }
+    }
+}
+
+impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for AsTheyCome<F, I> {
+    type Item = (usize, Result<F::Output, Error>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let window = match self.window.take()? {
+            Ok(window) => self.window.insert(Ok(window)).as_mut().ok()?,
+            Err(error) => return Some((0, Err(error))),
+        };
+        if window.advance(|arrived| !arrived.is_empty()) {
+            self.window = None;
+            return None;
+        }
+        let (number, outcome) = window.arrived.pop_front()?;
+        window.consumed += 1;
+        Some((number, decode::<F>(outcome)))
+    }
+}

@@ -1,0 +1,260 @@
+//! Feeding items to a pool, and gathering all results in order.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use super::core::Core;
+use super::job::{Chunking, Job, Outcome};
+use super::segment::{Segment, SegmentBuilder};
+use crate::error::Error;
+use crate::process::not_encoded;
+use crate::registry::ProcessFn;
+use crate::wire::{DecodeError, Decoder};
+
+/// The most items of a segment whose chunks are cut as they go.
+const MAX_SEGMENT: usize = 4096;
+/// `map` pulls no further while so many items are on their way, ...
+const WINDOW_ITEMS: usize = 1 << 16;
+/// ... or so many bytes.
+const WINDOW_BYTES: usize = 64 << 20;
+
+/// Encodes the items of a job and submits them in segments. Dropping it ends the feed.
+pub(super) struct Feed {
+    core: Arc<Core>,
+    job: Arc<Job>,
+    builder: SegmentBuilder,
+    /// How many items were pushed.
+    pub(super) count: usize,
+    segment_size: usize,
+    /// Segments that may still be in use, and their bytes.
+    live: VecDeque<(Weak<Segment>, usize)>,
+    live_bytes: usize,
+    is_open: bool,
+}
+
+impl Feed {
+    /// Begins to feed a job.
+    pub(super) fn open(core: &Arc<Core>, job: Arc<Job>) -> Result<Feed, Error> {
+        core.open_feed()?;
+        Ok(Feed {
+            core: Arc::clone(core),
+            job,
+            builder: SegmentBuilder::default(),
+            count: 0,
+            segment_size: 1,
+            live: VecDeque::new(),
+            live_bytes: 0,
+            is_open: true,
+        })
+    }
+
+    /// Adds an item; tells whether a segment was submitted with it. An item that cannot be encoded
+    /// is delivered as that error.
+    pub(super) fn push<F: ProcessFn>(&mut self, args: &F::Args) -> bool {
+        let number = self.count;
+        self.count += 1;
+        if let Err(error) = self.builder.push::<F>(number, args) {
+            self.refuse(vec![number], &error);
+            return true;
+        }
+        let size = match self.job.chunking {
+            Chunking::Fixed(size) => size,
+            Chunking::Automatic => self.segment_size,
+        };
+        let is_full = self.builder.is_full(size);
+        if is_full {
+            self.flush();
+        }
+        is_full
+    }
+
+    /// Submits what was pushed.
+    pub(super) fn flush(&mut self) {
+        if self.builder.is_empty() {
+            return;
+        }
+        match self.builder.take() {
+            Ok(segment) => {
+                // The first items go one by one, so that every worker has something at once.
+                if self.count >= self.core.worker_count() {
+                    self.segment_size = (self.segment_size * 2).min(MAX_SEGMENT);
+                }
+                self.live_bytes += segment.byte_count();
+                self.live
+                    .push_back((Arc::downgrade(&segment), segment.byte_count()));
+                // Items of a pool that was terminated come back as such.
+                let _ = self.core.submit(&self.job, segment);
+            }
+            Err((error, numbers)) => self.refuse(numbers, &error),
+        }
+    }
+
+    fn refuse(&self, numbers: Vec<usize>, error: &dyn std::fmt::Display) {
+        let function = self.job.function;
+        let refused = numbers.into_iter().map(|number| {
+            (
+                number,
+                Err(not_encoded(function, self.job.place(number), error)),
+            )
+        });
+        self.job.deliver(refused);
+    }
+
+    /// Whether enough is on its way, `taken` results having come back.
+    fn is_ahead(&mut self, taken: usize) -> bool {
+        while let Some((segment, bytes)) = self.live.front()
+            && segment.strong_count() == 0
+        {
+            self.live_bytes -= bytes;
+            self.live.pop_front();
+        }
+        let ahead = self.count - taken;
+        ahead >= WINDOW_ITEMS
+            || self.live_bytes >= WINDOW_BYTES && ahead >= 2 * self.core.worker_count()
+    }
+
+    /// There are no more items.
+    pub(super) fn finish(&mut self) {
+        self.flush();
+        if std::mem::take(&mut self.is_open) {
+            self.job.expect(self.count);
+            self.core.close_feed();
+        }
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.core.close_feed();
+        }
+    }
+}
+
+/// A job whose results somebody waits for. Dropping it abandons what has not come.
+pub(super) struct Wanted {
+    pub(super) core: Arc<Core>,
+    pub(super) job: Arc<Job>,
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        if !self.job.is_finished() {
+            self.core.abandon(&self.job);
+        }
+    }
+}
+
+/// Results on their way into a vector.
+pub(super) struct Gathered<R> {
+    results: Vec<Option<R>>,
+    /// How many have come.
+    pub(super) count: usize,
+    /// The results before this place have all come.
+    complete: usize,
+    first_error: Option<(usize, Error)>,
+    decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+}
+
+impl<R> Gathered<R> {
+    pub(super) fn new(decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>) -> Gathered<R> {
+        Gathered {
+            results: Vec::new(),
+            count: 0,
+            complete: 0,
+            first_error: None,
+            decode,
+        }
+    }
+
+    pub(super) fn add(&mut self, arrived: impl IntoIterator<Item = (usize, Outcome)>) {
+        for (number, outcome) in arrived {
+            self.count += 1;
+            match outcome.and_then(|answer| answer.decode(self.decode)) {
+                Ok(result) => {
+                    if self.results.len() <= number {
+                        self.results.resize_with(number + 1, || None);
+                    }
+                    self.results[number] = Some(result);
+                }
+                Err(error) => {
+                    let is_first = self
+                        .first_error
+                        .as_ref()
+                        .is_none_or(|(first, _)| number < *first);
+                    if is_first {
+                        self.first_error = Some((number, error));
+                    }
+                }
+            }
+        }
+        while self.results.get(self.complete).is_some_and(Option::is_some) {
+            self.complete += 1;
+        }
+    }
+
+    /// Whether some item is known to have failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.first_error.is_some()
+    }
+
+    /// The first error in the order of the items, once all before it are there.
+    pub(super) fn error(&mut self) -> Option<Error> {
+        self.first_error
+            .take_if(|(number, _)| *number == self.complete)
+            .map(|(_, error)| error)
+    }
+
+    pub(super) fn into_results(self) -> Vec<R> {
+        self.results.into_iter().flatten().collect()
+    }
+}
+
+/// Feeds all items, as far ahead as is good, and waits for all results.
+pub(super) fn run<F: ProcessFn>(
+    core: &Arc<Core>,
+    job: Arc<Job>,
+    items: impl Iterator<Item = F::Args>,
+) -> Result<Vec<F::Output>, Error> {
+    let mut feed = Feed::open(core, Arc::clone(&job))?;
+    let wanted = Wanted {
+        core: Arc::clone(core),
+        job,
+    };
+    let mut gathered = Gathered::new(F::__decode);
+    let mut items = items.fuse();
+    loop {
+        // After an error only what comes before it matters, and that was fed.
+        while feed.is_open && !feed.is_ahead(gathered.count) {
+            let next = if gathered.has_failed() {
+                None
+            } else {
+                items.next()
+            };
+            match next {
+                None => feed.finish(),
+                Some(args) => {
+                    if feed.push::<F>(&args) {
+                        break;
+                    }
+                }
+            }
+        }
+        let is_ahead = feed.is_open && feed.is_ahead(gathered.count);
+        if is_ahead {
+            feed.flush();
+        }
+        let arrivals = if is_ahead || !feed.is_open {
+            wanted.job.wait_take()
+        } else {
+            wanted.job.take()
+        };
+        gathered.add(arrivals.outcomes);
+        if let Some(error) = gathered.error() {
+            return Err(error);
+        }
+        if arrivals.are_last {
+            return Ok(gathered.into_results());
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Pools: who gets what, and what becomes of it.
+//!
+//! # Shape
+//!
+//! A *job* is one call of `map`, `submit` and so on; its *items* are encoded into *segments* by the
+//! thread that asks; a *piece* is a range of a segment that waits in the queue; a *chunk* is a piece
+//! on its way to a worker. Each worker has a *slot*, with a thread that starts the worker, receives
+//! from it, buries it and starts the next one. Results are decoded by the thread that asks.
+//!
+//! # States of a slot
+//!
+//! | state | means | next |
+//! | --- | --- | --- |
+//! | `Starting` | a process is being started | `Idle`; after several failures `Broken` |
+//! | `Idle` | the worker waits for a call | `Busy`, `Starting` if it died, `Stopped` |
+//! | `Busy` | a chunk is with the worker | `Idle` at the end of the chunk, `Starting` if it died |
+//! | `Broken` | no process can be started; new work makes it try again | `Starting`, `Stopped` |
+//! | `Stopped` | the slot's thread has ended | |
+//!
+//! Whoever moves a slot from `Idle` to `Busy`, under the pool's lock, sends the call, after the
+//! lock; nobody else sends to that worker until its thread has received the end of the chunk. No
+//! lock is held while anything is sent, encoded, decoded or waited for.
+//!
+//! # The end of an item
+//!
+//! Each item is in exactly one place: a piece in the queue, the undone part of a chunk, or
+//! delivered. What moves it holds the lock, so it is delivered once:
+//!
+//! - a record of the worker, or of its recorder after its death, delivers it;
+//! - a death delivers the item that was running as an error, or queues it again while it has
+//!   retries left, and queues the rest of its chunk again. If nothing was running all of it is queued
+//!   again, [`MAX_UNSTARTED`] times, so that arguments that kill their receiver come to an end;
+//! - cancelling delivers what is queued; the end of the pool delivers what is queued or running.
+
+mod builder;
+mod core;
+mod global;
+mod imap;
+mod job;
+mod map;
+mod options;
+mod queue;
+mod segment;
+mod slot;
+mod task;
+
+pub use builder::PoolBuilder;
+pub use global::{apply, imap, imap_unordered, map, starmap, submit, submit_map};
+pub use options::{TaskOptions, WithOptions};
+pub use task::Task;
+
+use std::fmt;
+use std::sync::Arc;
+
+use self::core::Core;
+use crate::error::Error;
+use crate::process::{ProcessInfo, cpu_count};
+use crate::registry::ProcessFn;
+
+/// How often a chunk is sent again when its worker died before it ran any of it.
+const MAX_UNSTARTED: u32 = 3;
+
+/// A pool of processes that run functions (`multiprocessing.Pool`).
+///
+/// Its workers are started with it and replaced when they die. A worker that dies fails the item it
+/// was running and nothing else. A pool can be used by many threads at once.
+///
+/// Dropping it is [`terminate`](Pool::terminate): what was not finished is cancelled.
+/// [`join`](Pool::join) finishes first.
+///
+/// ```
+/// #[mp::process_fn]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// # #[mp::main]
+/// fn main() -> Result<(), mp::Error> {
+///     let pool = mp::Pool::new(2)?;
+///     assert_eq!(pool.map(square, 0..5)?, [0, 1, 4, 9, 16]);
+///     pool.join()
+/// }
+/// ```
+pub struct Pool {
+    core: Arc<Core>,
+}
+
+impl Pool {
+    /// A pool of so many workers.
+    ///
+    /// # Errors
+    ///
+    /// [`NotInitialized`](crate::error::ErrorKind::NotInitialized);
+    /// [`Spawn`](crate::error::ErrorKind::Spawn) for 0 workers, and if a worker could not be
+    /// started; then none is left behind.
+    pub fn new(workers: usize) -> Result<Pool, Error> {
+        Pool::builder().workers(workers).build()
+    }
+
+    /// A pool of [`cpu_count`] workers.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pool::new`].
+    pub fn with_default_workers() -> Result<Pool, Error> {
+        Pool::new(cpu_count())
+    }
+
+    /// A pool with options.
+    pub fn builder() -> PoolBuilder {
+        PoolBuilder::new()
+    }
+
+    /// The same pool, with options for the calls made through it.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().chunk_size(64);
+    /// let squares = pool.with(options).map(square, 0..1000)?;
+    /// # assert_eq!(squares.len(), 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with(&self, options: TaskOptions) -> WithOptions<'_> {
+        WithOptions::new(&self.core, options)
+    }
+
+    /// Calls `function` with each item and returns the results in order. Items are pulled from the
+    /// iterator as the workers get on, and sent in chunks whose size follows their duration.
+    ///
+    /// Blocks until it is done; what wakes it is results, deaths and the end of the pool.
+    ///
+    /// # Errors
+    ///
+    /// The first error in the order of the items, as soon as it is known to be the first; items that
+    /// have not begun by then do not run. [`Closed`](crate::error::ErrorKind::Closed) after
+    /// [`close`](Pool::close).
+    pub fn map<F, A, I>(&self, function: F, items: I) -> Result<Vec<F::Output>, Error>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).map(function, items)
+    }
+
+    /// [`map`](Pool::map) for functions of several parameters, or of none: each item is the tuple of
+    /// its arguments.
+    ///
+    /// # Errors
+    ///
+    /// As for [`map`](Pool::map).
+    pub fn starmap<F, I>(&self, function: F, items: I) -> Result<Vec<F::Output>, Error>
+    where
+        F: ProcessFn,
+        I: IntoIterator<Item = F::Args>,
+    {
+        self.with(TaskOptions::new()).starmap(function, items)
+    }
+
+    /// Calls `function` once, in a worker, and returns its result.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the call from returning; [`Closed`](crate::error::ErrorKind::Closed) after
+    /// [`close`](Pool::close).
+    pub fn apply<F: ProcessFn>(&self, function: F, args: F::Args) -> Result<F::Output, Error> {
+        self.with(TaskOptions::new()).apply(function, args)
+    }
+
+    /// Queues one call and returns at once (`apply_async`).
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::error::ErrorKind::Closed) after [`close`](Pool::close), and
+    /// [`Encode`](crate::error::ErrorKind::Encode) for arguments that cannot be encoded.
+    #[doc(alias = "apply_async")]
+    pub fn submit<F: ProcessFn>(
+        &self,
+        function: F,
+        args: F::Args,
+    ) -> Result<Task<F::Output>, Error> {
+        self.with(TaskOptions::new()).submit(function, args)
+    }
+
+    /// Queues a call for each item and returns at once (`map_async`). All items are encoded here
+    /// and now.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](crate::error::ErrorKind::Closed) after [`close`](Pool::close). An item that cannot
+    /// be encoded is an error of the task.
+    #[doc(alias = "map_async")]
+    pub fn submit_map<F, A, I>(&self, function: F, items: I) -> Result<Task<Vec<F::Output>>, Error>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).submit_map(function, items)
+    }
+
+    /// Calls `function` with each item, lazily, and yields the results in order. Nothing is pulled
+    /// before the first result is asked for, and never more than a few items for each worker beyond
+    /// what was consumed, so that the iterator may be infinite. An error takes the place of its
+    /// result; the others go on.
+    ///
+    /// Dropping the iterator cancels what it has not delivered; a call that is running runs to its
+    /// end.
+    pub fn imap<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> impl Iterator<Item = Result<F::Output, Error>> + use<F, A, I>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new()).imap(function, items)
+    }
+
+    /// [`imap`](Pool::imap) in the order in which results come, each with the place of its item.
+    pub fn imap_unordered<F, A, I>(
+        &self,
+        function: F,
+        items: I,
+    ) -> impl Iterator<Item = (usize, Result<F::Output, Error>)> + use<F, A, I>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        self.with(TaskOptions::new())
+            .imap_unordered(function, items)
+    }
+
+    /// Takes no more work; what was submitted is finished, and then the workers exit.
+    pub fn close(&self) {
+        self.core.close();
+    }
+
+    /// Closes the pool, finishes everything and waits until every worker has exited.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`](crate::error::ErrorKind::Cancelled) if it was terminated meanwhile.
+    pub fn join(self) -> Result<(), Error> {
+        self.core.close();
+        self.core.join()
+    }
+
+    /// Ends the pool now: what was not finished is
+    /// [`Cancelled`](crate::error::ErrorKind::Cancelled), the workers are killed. Returns when they
+    /// are gone, after five seconds at the latest; from any thread.
+    pub fn terminate(&self) {
+        self.core.terminate();
+    }
+
+    /// The workers that are running.
+    pub fn workers(&self) -> Vec<ProcessInfo> {
+        self.core.workers()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.core.terminate();
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.core.name())
+            .field("workers", &self.core.worker_count())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,174 @@
+//! Options of single calls.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Task;
+use super::core::Core;
+use super::imap::{AsTheyCome, InOrder, Window};
+use super::job::{Chunking, Job};
+use super::map;
+use crate::error::Error;
+use crate::registry::ProcessFn;
+
+/// Options for calls of a [`Pool`](super::Pool); see [`Pool::with`](super::Pool::with). They go
+/// before those of the function's attribute, and those before the pool's.
+#[derive(Clone, Debug, Default)]
+#[must_use = "options do nothing before `Pool::with`"]
+pub struct TaskOptions {
+    pub(super) chunk_size: Option<usize>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: Option<u32>,
+}
+
+impl TaskOptions {
+    /// No options.
+    pub fn new() -> TaskOptions {
+        TaskOptions::default()
+    }
+
+    /// How many items a worker gets at a time; 0 counts as 1. Default: 1 for `imap` and
+    /// `imap_unordered`; for the other methods it follows the duration of the items.
+    pub fn chunk_size(mut self, items: usize) -> TaskOptions {
+        self.chunk_size = Some(items.max(1));
+        self
+    }
+
+    /// How long one call may run; then its worker is killed and replaced, and the call is
+    /// [`TimedOut`](crate::error::ErrorKind::TimedOut). Default: no limit.
+    pub fn timeout(mut self, timeout: Duration) -> TaskOptions {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How often a call is tried again after its worker died or it took too long; never after a
+    /// panic. Default: 0.
+    pub fn retries(mut self, retries: u32) -> TaskOptions {
+        self.retries = Some(retries);
+        self
+    }
+}
+
+/// A pool with [`TaskOptions`]; the methods are those of [`Pool`](super::Pool).
+#[derive(Debug)]
+pub struct WithOptions<'p> {
+    core: &'p Arc<Core>,
+    options: TaskOptions,
+}
+
+impl<'p> WithOptions<'p> {
+    pub(super) fn new(core: &'p Arc<Core>, options: TaskOptions) -> WithOptions<'p> {
+        WithOptions { core, options }
+    }
+
+    fn job<F: ProcessFn>(&self, default: Chunking, is_mapped: bool) -> Result<Arc<Job>, Error> {
+        let chunking = self.options.chunk_size.map_or(default, Chunking::Fixed);
+        let job = Job::new::<F>(
+            &self.options,
+            chunking,
+            is_mapped,
+            self.core.task_defaults(),
+        )?;
+        Ok(Arc::new(job))
+    }
+
+    /// See [`Pool::map`](super::Pool::map).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn map<F, A, I>(&self, function: F, items: I) -> Result<Vec<F::Output>, Error>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        self.starmap(function, items.into_iter().map(|item| (item,)))
+    }
+
+    /// See [`Pool::starmap`](super::Pool::starmap).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn starmap<F, I>(&self, _function: F, items: I) -> Result<Vec<F::Output>, Error>
+    where
+        F: ProcessFn,
+        I: IntoIterator<Item = F::Args>,
+    {
+        let job = self.job::<F>(Chunking::Automatic, true)?;
+        map::run::<F>(self.core, job, items.into_iter())
+    }
+
+    /// See [`Pool::apply`](super::Pool::apply).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn apply<F: ProcessFn>(&self, function: F, args: F::Args) -> Result<F::Output, Error> {
+        self.submit(function, args)?.join()
+    }
+
+    /// See [`Pool::submit`](super::Pool::submit).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn submit<F: ProcessFn>(
+        &self,
+        _function: F,
+        args: F::Args,
+    ) -> Result<Task<F::Output>, Error> {
+        let job = self.job::<F>(Chunking::Fixed(1), false)?;
+        Task::of_one::<F>(self.core, job, &args)
+    }
+
+    /// See [`Pool::submit_map`](super::Pool::submit_map).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn submit_map<F, A, I>(&self, _function: F, items: I) -> Result<Task<Vec<F::Output>>, Error>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        let job = self.job::<F>(Chunking::Automatic, true)?;
+        Task::of_many::<F>(self.core, job, items.into_iter().map(|item| (item,)))
+    }
+
+    /// See [`Pool::imap`](super::Pool::imap).
+    pub fn imap<F, A, I>(
+        &self,
+        _function: F,
+        items: I,
+    ) -> impl Iterator<Item = Result<F::Output, Error>> + use<F, A, I>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        let job = self.job::<F>(Chunking::Fixed(1), true);
+        InOrder::new(Window::<F, _>::open(
+            self.core,
+            job,
+            items.into_iter().map(|item| (item,)),
+        ))
+    }
+
+    /// See [`Pool::imap_unordered`](super::Pool::imap_unordered).
+    pub fn imap_unordered<F, A, I>(
+        &self,
+        _function: F,
+        items: I,
+    ) -> impl Iterator<Item = (usize, Result<F::Output, Error>)> + use<F, A, I>
+    where
+        F: ProcessFn<Args = (A,)>,
+        I: IntoIterator<Item = A>,
+    {
+        let job = self.job::<F>(Chunking::Fixed(1), true);
+        AsTheyCome::new(Window::<F, _>::open(
+            self.core,
+            job,
+            items.into_iter().map(|item| (item,)),
+        ))
+    }
+}

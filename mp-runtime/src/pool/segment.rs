@@ -1,0 +1,155 @@
+//! Encoded items.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::registry::ProcessFn;
+use crate::wire::{EncodeError, Encoder, Handles, Payload};
+
+/// A segment is closed when it has so many bytes.
+const SEGMENT_BYTES: usize = 256 << 10;
+
+/// Some items in a row, encoded one behind the other.
+#[derive(Debug)]
+pub(super) struct Segment {
+    numbers: Vec<usize>,
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
+    pub(super) handles: Option<Arc<Handles>>,
+}
+
+impl Segment {
+    /// The place of the item at `position` in what was mapped over.
+    pub(super) fn number(&self, position: usize) -> usize {
+        self.numbers[position]
+    }
+
+    /// Its arguments.
+    pub(super) fn args(&self, position: usize) -> &[u8] {
+        let start = position
+            .checked_sub(1)
+            .map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[position]]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn byte_count(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Encodes items into a segment.
+#[derive(Default)]
+pub(super) struct SegmentBuilder {
+    numbers: Vec<usize>,
+    ends: Vec<usize>,
+    encoder: Encoder,
+}
+
+impl SegmentBuilder {
+    /// Adds an item; on an error the segment is as before.
+    pub(super) fn push<F: ProcessFn>(
+        &mut self,
+        number: usize,
+        args: &F::Args,
+    ) -> Result<(), EncodeError> {
+        let before = self.encoder.len();
+        F::__encode(args, &mut self.encoder).inspect_err(|_| self.encoder.rewind(before))?;
+        self.numbers.push(number);
+        self.ends.push(self.encoder.len());
+        Ok(())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Whether it should be closed, at `count` items or before.
+    pub(super) fn is_full(&mut self, count: usize) -> bool {
+        // Handles that cannot be counted are reported when the segment is closed.
+        self.ends.len() >= count
+            || self.encoder.len() >= SEGMENT_BYTES
+            || self.encoder.is_loaded().unwrap_or(true)
+    }
+
+    /// Takes what there is. On an error, the items that are lost with it come back as numbers.
+    pub(super) fn take(&mut self) -> Result<Arc<Segment>, (EncodeError, Vec<usize>)> {
+        let SegmentBuilder {
+            numbers,
+            ends,
+            encoder,
+        } = std::mem::take(self);
+        match encoder.finish() {
+            Ok(Payload { bytes, handles }) => Ok(Arc::new(Segment {
+                numbers,
+                ends,
+                bytes,
+                handles: handles.map(Arc::new),
+            })),
+            Err(error) => Err((error, numbers)),
+        }
+    }
+}
+
+/// A range of a segment that waits or runs.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) segment: Arc<Segment>,
+    /// Positions in the segment.
+    pub(super) range: Range<usize>,
+    /// How often its one item has failed and was tried again.
+    pub(super) retried: u32,
+    /// How often a worker died that had it and had not begun with it.
+    pub(super) unstarted: u32,
+}
+
+impl Piece {
+    pub(super) fn whole(segment: Arc<Segment>) -> Piece {
+        let range = 0..segment.len();
+        Piece {
+            segment,
+            range,
+            retried: 0,
+            unstarted: 0,
+        }
+    }
+
+    /// The part of it at `range`, as new.
+    pub(super) fn part(&self, range: Range<usize>) -> Piece {
+        Piece {
+            segment: Arc::clone(&self.segment),
+            range,
+            retried: 0,
+            unstarted: 0,
+        }
+    }
+
+    /// What is left of it from `position` on, with what it has been through.
+    pub(super) fn rest(&self, position: usize) -> Piece {
+        Piece {
+            range: position..self.range.end,
+            ..self.clone()
+        }
+    }
+
+    /// Takes the first `count` items off.
+    pub(super) fn split_front(&mut self, count: usize) -> Piece {
+        let middle = self.range.start + count.min(self.range.len());
+        let front = Piece {
+            range: self.range.start..middle,
+            ..self.clone()
+        };
+        self.range.start = middle;
+        front
+    }
+
+    /// The places of its items in what was mapped over.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.range
+            .clone()
+            .map(|position| self.segment.number(position))
+    }
+}

@@ -1,0 +1,206 @@
+//! The worker's part of a start: from the first line of `main` to the first call.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::launch::Boot;
+use super::{info, panic, serve};
+use crate::error::{Error, ErrorKind};
+use crate::link::{Greeting, Recorder, WorkerEnd};
+use crate::os::{self, descriptor, environment, limit, pidfd::PidFd, signal};
+use crate::registry::Catalogue;
+use crate::wire::{self, Decoder};
+
+/// Names the descriptors that a worker inherits: lifeline, recorder, anchor and, in a test, what
+/// becomes standard output. It holds no secret, and is removed before anything else runs.
+pub(super) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
+
+/// A boot message is small; a longer one is nonsense.
+const BOOT_BYTES_LIMIT: u32 = 1 << 20;
+
+static INITIALIZED: AtomicBool = AtomicBool::new(false);
+
+/// Where a worker of a test binary enters: the path of a test.
+static ENTRY: Mutex<Option<&'static str>> = Mutex::new(None);
+
+thread_local! {
+    static ENTRY_OF_THREAD: std::cell::Cell<Option<&'static str>> =
+        const { std::cell::Cell::new(None) };
+}
+
+/// Makes this program able to start processes of itself. Call it in the first line of `main`, or
+/// write `#[mp::main]` above `main`, which does.
+///
+/// In the program it returns at once. In a worker, which is the same binary started again, it
+/// never returns: it runs what the worker was started for, and exits. What stands before it in
+/// `main` runs in every worker, and there must be no other thread yet.
+///
+/// ```
+/// mp::init();
+/// // ... and now the program
+/// ```
+pub fn init() {
+    become_worker_if_told();
+    INITIALIZED.store(true, Ordering::Release);
+}
+
+/// What `#[mp::test]` calls first: [`init`] for a test called `path`.
+pub fn enter_test(path: &'static str) {
+    // The harness names a test without its crate.
+    let entry = path.split_once("::").map_or(path, |(_, rest)| rest);
+    ENTRY_OF_THREAD.set(Some(entry));
+    *ENTRY.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+    init();
+}
+
+/// The test that workers started here enter at.
+pub(super) fn entry() -> Option<&'static str> {
+    let entry = || *ENTRY.lock().unwrap_or_else(PoisonError::into_inner);
+    ENTRY_OF_THREAD.get().or_else(entry)
+}
+
+/// The arguments of a worker: those of this program, or those that lead a test harness straight
+/// to `entry`.
+pub(super) fn arguments(entry: Option<&'static str>) -> Vec<OsString> {
+    match entry {
+        None => std::env::args_os().skip(1).collect(),
+        Some(entry) => [
+            entry,
+            "--exact",
+            "--include-ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ]
+        .map(OsString::from)
+        .into(),
+    }
+}
+
+/// Says what to add if [`init`] was not called.
+pub(super) fn require_init() -> Result<(), Error> {
+    if INITIALIZED.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::NotInitialized,
+        "this program cannot start processes of itself yet: write `#[mp::main]` above `main`, or \
+         `mp::init();` as its first line, and `#[mp::test]` in place of `#[test]`",
+    ))
+}
+
+fn become_worker_if_told() {
+    let Some(numbers) = environment::take(WORKER_VARIABLE) else {
+        return;
+    };
+    let inherited: Result<Vec<OwnedFd>, io::Error> = numbers
+        .split(',')
+        .map(|number| descriptor::adopt(number.parse().map_err(io::Error::other)?))
+        .collect();
+    let Ok(Ok([lifeline, recorder, anchor])) = inherited.map(take_stdout) else {
+        // Somebody set the variable by hand: then this is no worker.
+        return;
+    };
+    let Ok(boot) = read_boot(&lifeline) else {
+        // The parent is gone.
+        signal::end_now();
+    };
+    work(boot, lifeline, &recorder, anchor)
+}
+
+fn take_stdout(mut inherited: Vec<OwnedFd>) -> Result<[OwnedFd; 3], Vec<OwnedFd>> {
+    if inherited.len() == 4
+        && let Some(stdout) = inherited.pop()
+    {
+        // If it fails the worker's output is lost, and nothing else.
+        let _ = descriptor::become_stdout(stdout);
+    }
+    inherited.try_into()
+}
+
+fn read_boot(lifeline: &OwnedFd) -> io::Result<Boot> {
+    let mut stream = std::fs::File::from(lifeline.try_clone()?);
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > BOOT_BYTES_LIMIT {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = vec![0; length as usize];
+    stream.read_exact(&mut bytes)?;
+    wire::decode(&bytes, None, Decoder::value).map_err(io::Error::other)
+}
+
+/// What the rest of the process does.
+fn work(boot: Boot, lifeline: OwnedFd, recorder: &OwnedFd, anchor: OwnedFd) -> ! {
+    signal::show_name(&boot.identity.name);
+    info::assume(boot.identity.clone());
+    INITIALIZED.store(true, Ordering::Release);
+    panic::install_hook();
+    let prepared = prepare(&boot, lifeline);
+    let recorder = match Recorder::attach(recorder) {
+        Ok(recorder) => recorder,
+        Err(_) => signal::end_now(),
+    };
+    let catalogue = Catalogue::get();
+    let failure = match (&catalogue, prepared) {
+        (Err(error), _) => Some(error.to_string()),
+        (Ok(_), Err(failure)) => Some(failure),
+        (Ok(_), Ok(())) => None,
+    };
+    let greeting = Greeting {
+        fingerprint: catalogue
+            .as_ref()
+            .map_or(0, |catalogue| catalogue.fingerprint()),
+        function_count: catalogue
+            .as_ref()
+            .map_or(0, |catalogue| catalogue.len() as u64),
+        failure,
+    };
+    match (
+        WorkerEnd::introduce(anchor, boot.token, greeting, recorder),
+        catalogue,
+    ) {
+        (Ok(end), Ok(catalogue)) => serve::serve(end, catalogue, boot.role),
+        // The parent is gone or does not want it: its lifeline would end it any moment.
+        _ => signal::end_now(),
+    }
+}
+
+fn prepare(boot: &Boot, lifeline: OwnedFd) -> Result<(), String> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: io::Error| format!("{what}: {error}")
+    };
+    signal::obey_deliberate_interrupts_only().map_err(failed("it could not set up SIGINT"))?;
+    end_with_parent(boot.parent_id, lifeline).map_err(failed("it could not watch its parent"))?;
+    if let Some(cpus) = &boot.cpus {
+        limit::pin(cpus)
+            .map_err(|error| format!("it cannot be bound to the processors {cpus:?}: {error}"))?;
+    }
+    if let Some(bytes) = boot.memory_limit {
+        limit::limit_memory(bytes).map_err(failed("its memory could not be limited"))?;
+    }
+    Ok(())
+}
+
+/// Starts the thread that kills this process when its parent has ended.
+fn end_with_parent(parent_id: u32, lifeline: OwnedFd) -> io::Result<()> {
+    // If the parent has ended already its id may be somebody else's: then it is not our parent,
+    // and the lifeline says so at once.
+    let parent = match PidFd::open(parent_id) {
+        Ok(parent) if std::os::unix::process::parent_id() == parent_id => Some(parent),
+        _ => None,
+    };
+    os::thread::spawn("mp-lifeline", move || {
+        let mut fds = vec![lifeline.as_fd()];
+        fds.extend(parent.as_ref().map(PidFd::as_fd));
+        // Nothing is ever written: readable means closed. Without either there is no knowing.
+        let _ = descriptor::wait_readable(&fds);
+        signal::end_now();
+    })?;
+    Ok(())
+}

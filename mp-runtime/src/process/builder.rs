@@ -1,0 +1,221 @@
+//! How to start a process.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::handle::Process;
+use super::{LaunchSpec, Role, not_encoded};
+use crate::error::Error;
+use crate::link::CallBuilder;
+use crate::os::descriptor;
+use crate::registry::{Catalogue, ProcessFn};
+use crate::wire::Payload;
+
+/// Starts a process with options; `mp::spawn!(square(12))` is `Builder::new().spawn(square, (12,))`.
+///
+/// Without options the process has the environment, working directory, standard output and error
+/// of this one, and nothing to read on standard input.
+///
+/// ```
+/// #[mp::process_fn]
+/// fn greeting() -> String {
+///     format!("{} says {}", mp::current().name, std::env::var("WORD").unwrap_or_default())
+/// }
+///
+/// # #[mp::main]
+/// fn main() -> Result<(), mp::Error> {
+///     let process = mp::Builder::new().name("p1").env("WORD", "hello").spawn(greeting, ())?;
+///     assert_eq!(process.join()?, "p1 says hello");
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+#[must_use = "nothing starts before `spawn`"]
+pub struct Builder {
+    spec: LaunchSpec,
+}
+
+impl Default for Builder {
+    fn default() -> Builder {
+        Builder::new()
+    }
+}
+
+impl Builder {
+    /// A process like any other.
+    pub fn new() -> Builder {
+        Builder {
+            spec: LaunchSpec::new(Role::Once),
+        }
+    }
+
+    /// Its name, 1 to 255 bytes without NUL, in errors, in [`current`](crate::process::current) and
+    /// in the lists of processes. Default: `Process-1` and so on.
+    pub fn name(mut self, name: impl Into<String>) -> Builder {
+        self.spec.name = Some(name.into());
+        self
+    }
+
+    /// Sets an environment variable for it.
+    pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Builder {
+        self.spec.env.push((key.into(), value.into()));
+        self
+    }
+
+    /// Its working directory.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Builder {
+        self.spec.current_dir = Some(dir.into());
+        self
+    }
+
+    /// What it reads on standard input. Default: nothing.
+    pub fn stdin(mut self, stdin: Stdio) -> Builder {
+        self.spec.stdin = stdin;
+        self
+    }
+
+    /// Where its standard output goes. Default: where this process's goes.
+    pub fn stdout(mut self, stdout: Stdio) -> Builder {
+        self.spec.stdout = stdout;
+        self
+    }
+
+    /// Where its standard error goes. Default: where this process's goes.
+    pub fn stderr(mut self, stderr: Stdio) -> Builder {
+        self.spec.stderr = stderr;
+        self
+    }
+
+    /// The most private memory it may have, in bytes: heap, anonymous mappings and stacks of
+    /// threads (`RLIMIT_DATA`). An allocation beyond it fails, which ends a Rust program with
+    /// SIGABRT. Default: that of this process.
+    pub fn memory_limit(mut self, bytes: u64) -> Builder {
+        self.spec.memory_limit = Some(bytes);
+        self
+    }
+
+    /// The processors it may run on, by number. Default: those of this process.
+    pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Builder {
+        self.spec.cpus = Some(cpus.into_iter().collect());
+        self
+    }
+
+    /// How long it may take until it has come to [`init`](crate::process::init); then it is killed
+    /// and `join` says so. Default: 30 seconds.
+    pub fn start_timeout(mut self, timeout: Duration) -> Builder {
+        self.spec.start_timeout = timeout;
+        self
+    }
+
+    /// Starts a process that runs `function` with `args`, and returns while it starts.
+    ///
+    /// # Errors
+    ///
+    /// [`NotInitialized`](crate::error::ErrorKind::NotInitialized),
+    /// [`Encode`](crate::error::ErrorKind::Encode) for arguments that cannot be encoded, and
+    /// [`Spawn`](crate::error::ErrorKind::Spawn), with the reason, if no process could be started;
+    /// then none is left behind. What keeps a process that was started from working is told by
+    /// [`Process::join`].
+    pub fn spawn<F: ProcessFn>(
+        self,
+        function: F,
+        args: F::Args,
+    ) -> Result<Process<F::Output>, Error> {
+        let _ = function;
+        self.spec.check()?;
+        let function = F::__function();
+        let payload = Payload::encode(|to| F::__encode(&args, to))
+            .map_err(|error| not_encoded(function, None, &error))?;
+        let number = Catalogue::get()?.number(function).unwrap_or(u32::MAX);
+        let mut call = CallBuilder::new(number, super::handle::ONLY_CHUNK, 1);
+        call.item(0, &payload.bytes);
+        let handles = payload.handles.map(Arc::new);
+        Process::start(self.spec, function, call.into_body(), handles, F::__decode)
+    }
+}
+
+impl std::fmt::Debug for LaunchSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LaunchSpec")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where a standard stream of a process comes from or goes to.
+#[derive(Debug)]
+pub struct Stdio(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Inherit,
+    Null,
+    Piped,
+    Descriptor(OwnedFd),
+}
+
+impl Stdio {
+    /// The stream of this process.
+    pub fn inherit() -> Stdio {
+        Stdio(Kind::Inherit)
+    }
+
+    /// Nowhere: `/dev/null`.
+    pub fn null() -> Stdio {
+        Stdio(Kind::Null)
+    }
+
+    /// A pipe to this process, for standard output: see [`Process::take_stdout`]. For the other
+    /// streams make a pipe with [`std::io::pipe`] and hand over an end.
+    pub fn piped() -> Stdio {
+        Stdio(Kind::Piped)
+    }
+
+    /// The descriptor that standard output of the process shall be (`None`: that of this process),
+    /// and this process's end of a pipe.
+    pub(super) fn open_output(self) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+        match self.0 {
+            Kind::Inherit => Ok((None, None)),
+            Kind::Null => Ok((
+                Some(File::options().write(true).open("/dev/null")?.into()),
+                None,
+            )),
+            Kind::Piped => {
+                let (read, write) = descriptor::pipe()?;
+                Ok((Some(write), Some(read)))
+            }
+            Kind::Descriptor(fd) => Ok((Some(fd), None)),
+        }
+    }
+
+    /// For the streams that cannot be piped.
+    pub(super) fn into_std(self) -> io::Result<std::process::Stdio> {
+        match self.0 {
+            Kind::Inherit => Ok(std::process::Stdio::inherit()),
+            Kind::Null => Ok(std::process::Stdio::null()),
+            Kind::Descriptor(fd) => Ok(fd.into()),
+            Kind::Piped => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "`Stdio::piped` is for standard output; for another stream make a pipe with \
+                 `std::io::pipe` and hand over an end of it",
+            )),
+        }
+    }
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(fd: OwnedFd) -> Stdio {
+        Stdio(Kind::Descriptor(fd))
+    }
+}
+
+impl From<File> for Stdio {
+    fn from(file: File) -> Stdio {
+        OwnedFd::from(file).into()
+    }
+}

@@ -1,0 +1,188 @@
+//! A process of ours, from its start until it was collected.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::process::ExitStatus;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use nix::libc;
+
+use super::ProcessInfo;
+use crate::os::{limit, pidfd::PidFd, signal};
+
+/// A started process. Somebody holds it until it was collected: the watch.
+pub(crate) struct Child {
+    info: ProcessInfo,
+    pidfd: Arc<PidFd>,
+    /// Closes when the last holder lets go, and the process ends then if it has not.
+    _lifeline: OwnedFd,
+    memory_limit: Option<u64>,
+    out_of_memory_kills: Option<u64>,
+    state: Mutex<State>,
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    exit: Option<Exit>,
+    at_end: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exit {
+    /// `None` if somebody else collected it.
+    pub(crate) status: Option<ExitStatus>,
+    /// Why lack of memory is the cause, where it is.
+    pub(crate) out_of_memory: Option<OutOfMemory>,
+}
+
+/// The evidence for lack of memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OutOfMemory {
+    /// The kernel killed a process of the cgroup for it.
+    Kernel,
+}
+
+impl Child {
+    pub(super) fn new(
+        info: ProcessInfo,
+        pidfd: PidFd,
+        lifeline: OwnedFd,
+        memory_limit: Option<u64>,
+    ) -> Child {
+        Child {
+            info,
+            pidfd: Arc::new(pidfd),
+            _lifeline: lifeline,
+            memory_limit,
+            out_of_memory_kills: limit::out_of_memory_kills(),
+            state: Mutex::default(),
+            ended: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn info(&self) -> &ProcessInfo {
+        &self.info
+    }
+
+    pub(crate) fn pidfd(&self) -> &Arc<PidFd> {
+        &self.pidfd
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&*self.pidfd)
+    }
+
+    pub(crate) fn memory_limit(&self) -> Option<u64> {
+        self.memory_limit
+    }
+
+    /// Ends it at once. A process that has ended is fine.
+    pub(crate) fn kill(&self) {
+        // It fails for a process that changed its user; then only its lifeline ends it.
+        let _ = self.pidfd.send_signal(libc::SIGKILL);
+    }
+
+    pub(crate) fn send_signal(&self, signal: i32) -> io::Result<()> {
+        match signal {
+            libc::SIGINT => self.pidfd.interrupt(),
+            _ => self.pidfd.send_signal(signal),
+        }
+    }
+
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        self.state().exit
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&self) -> Exit {
+        let mut state = self.state();
+        loop {
+            if let Some(exit) = state.exit {
+                return exit;
+            }
+            state = self
+                .ended
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until it has ended, at most so long.
+    pub(crate) fn wait_timeout(&self, timeout: Duration) -> Option<Exit> {
+        let deadline = Instant::now().checked_add(timeout);
+        let Some(deadline) = deadline else {
+            return Some(self.wait());
+        };
+        let mut state = self.state();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if state.exit.is_some() || left.is_zero() {
+                return state.exit;
+            }
+            let woken = self.ended.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Calls `call` when it has ended; here and now if it has.
+    pub(crate) fn at_end(&self, call: impl FnOnce() + Send + 'static) {
+        let mut state = self.state();
+        if state.exit.is_none() {
+            state.at_end.push(Box::new(call));
+            return;
+        }
+        drop(state);
+        call();
+    }
+
+    /// The watch has collected it.
+    pub(super) fn set_ended(&self, status: Option<ExitStatus>) {
+        let killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
+        let more_kills = killed
+            && self
+                .out_of_memory_kills
+                .is_some_and(|before| limit::out_of_memory_kills().is_some_and(|now| now > before));
+        let exit = Exit {
+            status,
+            out_of_memory: more_kills.then_some(OutOfMemory::Kernel),
+        };
+        let mut state = self.state();
+        state.exit = Some(exit);
+        let calls = std::mem::take(&mut state.at_end);
+        drop(state);
+        self.ended.notify_all();
+        for call in calls {
+            call();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OutOfMemory::Kernel => f.write_str("the kernel killed it for lack of memory"),
+        }
+    }
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.status {
+            None => f.write_str("ended in a way that somebody else collected"),
+            Some(status) => match (status.signal(), status.code()) {
+                (Some(number), _) => write!(f, "was killed by {}", signal::name(number)),
+                (None, Some(code)) => write!(f, "exited with code {code}"),
+                (None, None) => write!(f, "ended with {status}"),
+            },
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The handle of a process that runs one call.
+
+use std::fmt;
+use std::future::Future;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::process::{ChildStdout, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use nix::libc;
+
+use super::{Answer, Child, LaunchSpec, ProcessInfo, Who};
+use crate::error::{Error, ErrorKind};
+use crate::link::{Event, Events, Link, Record, Reply, Status};
+use crate::os;
+use crate::registry::Function;
+use crate::wire::{DecodeError, Decoder, Handles};
+
+/// The number of the one chunk that a process of its own runs.
+pub(super) const ONLY_CHUNK: u64 = 1;
+
+/// A process that runs one function (`multiprocessing.Process`).
+///
+/// It is also a `Future` of its result, for any executor, and its descriptor ([`AsFd`]) is
+/// readable when the process has ended.
+///
+/// Dropping it detaches: the process runs on, and is collected when it ends. It ends with its
+/// parent at the latest, however the parent ends.
+///
+/// ```
+/// #[mp::process_fn]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// # #[mp::main]
+/// fn main() -> Result<(), mp::Error> {
+///     let process = mp::spawn!(square(12))?;
+///     assert_eq!(process.join()?, 144);
+///     Ok(())
+/// }
+/// ```
+pub struct Process<R> {
+    child: Arc<Child>,
+    stdout: Option<ChildStdout>,
+    outcome: Arc<Outcome>,
+    decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+}
+
+/// What the receiving thread leaves for whoever asks.
+struct Outcome {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+enum State {
+    Waiting(Option<Waker>),
+    Ready(Result<Answer, Error>),
+    Taken,
+}
+
+impl<R> Process<R> {
+    pub(super) fn start(
+        spec: LaunchSpec,
+        function: &'static Function,
+        call: Vec<u8>,
+        handles: Option<Arc<Handles>>,
+        decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    ) -> Result<Process<R>, Error> {
+        let mut launched = spec.launch()?;
+        let (child, stdout) = (Arc::clone(&launched.child), launched.stdout.take());
+        let outcome = Arc::new(Outcome {
+            state: Mutex::new(State::Waiting(None)),
+            ready: Condvar::new(),
+        });
+        let thread = {
+            let (child, outcome) = (Arc::clone(&child), Arc::clone(&outcome));
+            os::thread::spawn("mp-process", move || {
+                let answer = match launched.connect() {
+                    Ok((link, events)) => {
+                        link.call(call, handles);
+                        receive(&child, &link, &events, function)
+                    }
+                    Err(error) => Err(error),
+                };
+                outcome.set(answer);
+            })
+        };
+        if let Err(error) = thread {
+            child.kill();
+            child.wait();
+            let message = format!("`{}` could not be started: {error}", child.info().name);
+            return Err(Error::new(ErrorKind::Spawn, message).with_source(error));
+        }
+        Ok(Process {
+            child,
+            stdout,
+            outcome,
+            decode,
+        })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.info().id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.child.info().name
+    }
+
+    /// Whether it has ended (the opposite of `is_alive`).
+    #[doc(alias = "is_alive")]
+    pub fn is_finished(&self) -> bool {
+        self.child.exit().is_some()
+    }
+
+    /// Waits until it has ended. Its result stays where it is.
+    pub fn wait(&self) {
+        self.child.wait();
+    }
+
+    /// Waits until it has ended, at most so long; tells whether it has. The process runs on if it
+    /// has not.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.child.wait_timeout(timeout).is_some()
+    }
+
+    /// Waits until it has ended, and returns what its function returned.
+    ///
+    /// # Errors
+    ///
+    /// [`Panicked`](ErrorKind::Panicked), [`Died`](ErrorKind::Died),
+    /// [`Exited`](ErrorKind::Exited) or [`OutOfMemory`](ErrorKind::OutOfMemory) if the function did
+    /// not return, [`Decode`](ErrorKind::Decode) or [`Encode`](ErrorKind::Encode) if a value could
+    /// not travel, [`Spawn`](ErrorKind::Spawn) if the process never came to its function.
+    pub fn join(self) -> Result<R, Error> {
+        let answer = self.outcome.take();
+        self.decode(answer)
+    }
+
+    /// How it ended; `None` while it runs, and if somebody else collected it (a `waitpid` for any
+    /// child, an ignored SIGCHLD).
+    #[doc(alias = "exitcode")]
+    pub fn exit_status(&self) -> Option<ExitStatus> {
+        self.child.exit().and_then(|exit| exit.status)
+    }
+
+    /// Asks it to end: SIGTERM. A process that has ended is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, since the process changed its user.
+    pub fn terminate(&self) -> Result<(), Error> {
+        self.send_signal(libc::SIGTERM, "terminated")
+    }
+
+    /// Ends it: SIGKILL. A process that has ended is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, since the process changed its user.
+    pub fn kill(&self) -> Result<(), Error> {
+        self.send_signal(libc::SIGKILL, "killed")
+    }
+
+    /// Interrupts it as Ctrl-C would a program of its own: SIGINT, which ends it unless its function
+    /// handles it. (The Ctrl-C of the terminal itself is for the parent; workers let it pass.) A
+    /// process that has ended is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses, since the process changed its user.
+    pub fn interrupt(&self) -> Result<(), Error> {
+        self.send_signal(libc::SIGINT, "interrupted")
+    }
+
+    /// The other end of its standard output, once, if it was started with
+    /// [`Stdio::piped`](super::Stdio::piped).
+    pub fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
+    }
+
+    fn send_signal(&self, signal: i32, done: &str) -> Result<(), Error> {
+        self.child.send_signal(signal).map_err(|error| {
+            let ProcessInfo { name, id, .. } = self.child.info();
+            let message = format!("process `{name}` (pid {id}) could not be {done}: {error}");
+            Error::new(ErrorKind::Io, message)
+                .with_process_id(*id)
+                .with_source(error)
+        })
+    }
+
+    fn decode(&self, answer: Result<Answer, Error>) -> Result<R, Error> {
+        answer?.decode(self.decode)
+    }
+}
+
+/// Waits for the result and for the end of the process.
+fn receive(
+    child: &Child,
+    link: &Link,
+    events: &Events,
+    function: &'static Function,
+) -> Result<Answer, Error> {
+    let name = format!("process `{}`", child.info().name);
+    let who = Who {
+        name,
+        process_id: child.info().id,
+        function,
+        item: None,
+    };
+    let mut result: Option<(Record, Reply)> = None;
+    let mut complaint = None;
+    loop {
+        let (records, reply, ended) = match events.next() {
+            Event::Records(records, reply) => (records, reply, false),
+            Event::Ended(records, reply) => (records, reply, true),
+            Event::Broken(reason) => {
+                complaint = Some(reason);
+                child.kill();
+                child.wait();
+                let Event::Ended(records, reply) = events.abandon() else {
+                    continue;
+                };
+                (records, reply, true)
+            }
+        };
+        let is_result =
+            |record: &Record| record.chunk == ONLY_CHUNK && record.status != Status::ChunkEnd;
+        if result.is_none() {
+            result = records
+                .into_iter()
+                .find(is_result)
+                .map(|record| (record, reply));
+        }
+        if ended {
+            break;
+        }
+    }
+    let exit = child.wait();
+    match (result, complaint) {
+        (Some((record, reply)), _) => who.answered(&record, reply),
+        (None, Some(reason)) => Err(who.broke_off(&reason)),
+        (None, None) if link.running().is_some() => Err(who.died(child, exit)),
+        (None, None) => Err(who.died_before(child, exit)),
+    }
+}
+
+impl Outcome {
+    fn set(&self, answer: Result<Answer, Error>) {
+        let before = std::mem::replace(&mut *self.state(), State::Ready(answer));
+        self.ready.notify_all();
+        if let State::Waiting(Some(waker)) = before {
+            waker.wake();
+        }
+    }
+
+    fn take(&self) -> Result<Answer, Error> {
+        let mut state = self.state();
+        loop {
+            match std::mem::replace(&mut *state, State::Taken) {
+                State::Ready(answer) => return answer,
+                State::Taken => return Err(taken()),
+                waiting => *state = waiting,
+            }
+            state = self
+                .ready
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn poll(&self, waker: &Waker) -> Poll<Result<Answer, Error>> {
+        let mut state = self.state();
+        match std::mem::replace(&mut *state, State::Taken) {
+            State::Ready(answer) => Poll::Ready(answer),
+            State::Taken => Poll::Ready(Err(taken())),
+            State::Waiting(_) => {
+                *state = State::Waiting(Some(waker.clone()));
+                Poll::Pending
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn taken() -> Error {
+    Error::new(
+        ErrorKind::Closed,
+        "the result of this process was taken already",
+    )
+}
+
+impl<R> Future for Process<R> {
+    type Output = Result<R, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R, Error>> {
+        self.outcome
+            .poll(context.waker())
+            .map(|answer| self.decode(answer))
+    }
+}
+
+impl<R> AsFd for Process<R> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.child.as_fd()
+    }
+}
+
+impl<R> fmt::Debug for Process<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Process")
+            .field("id", &self.id())
+            .field("name", &self.name())
+            .field("exit_status", &self.exit_status())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+//! Who a process is, and how many may run at once.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::watch;
+use crate::os::limit;
+
+/// The variable that overrides [`cpu_count`].
+const WORKERS_VARIABLE: &str = "MP_WORKERS";
+
+/// A process of the program's tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ProcessInfo {
+    /// Its process id.
+    pub id: u32,
+    /// Its name: what its builder was given, else `Process-1`, `Process-1:2` for the second child
+    /// of that one, `MainProcess` for the program itself.
+    pub name: String,
+    /// The process id of its parent.
+    pub parent_id: u32,
+    /// Its place in its pool, from 0, if it is the worker of one.
+    pub worker_index: Option<usize>,
+}
+
+/// What a process is told of itself by its parent, besides its id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Identity {
+    pub(super) name: String,
+    /// `1:2` for the second child of the first child of the program.
+    pub(super) lineage: String,
+    pub(super) worker_index: Option<usize>,
+}
+
+static IDENTITY: OnceLock<Identity> = OnceLock::new();
+
+/// Makes this process a worker called so.
+pub(super) fn assume(identity: Identity) {
+    // Only the first call counts, and there is only one.
+    let _ = IDENTITY.set(identity);
+}
+
+/// Draws the identity of the next child; without a name it gets the default one.
+pub(super) fn next_child(name: Option<String>, worker_index: Option<usize>) -> Identity {
+    static CHILDREN: AtomicU32 = AtomicU32::new(0);
+    let number = CHILDREN.fetch_add(1, Ordering::Relaxed) + 1;
+    let lineage = match IDENTITY.get() {
+        Some(own) => format!("{}:{number}", own.lineage),
+        None => number.to_string(),
+    };
+    let name = name.unwrap_or_else(|| format!("Process-{lineage}"));
+    Identity {
+        name,
+        lineage,
+        worker_index,
+    }
+}
+
+/// The process this is called in (`current_process`).
+///
+/// ```
+/// let me = mp::current();
+/// assert_eq!(me.id, std::process::id());
+/// assert_eq!(me.name, "MainProcess");
+/// ```
+#[doc(alias = "current_process")]
+pub fn current() -> ProcessInfo {
+    let identity = IDENTITY.get();
+    ProcessInfo {
+        id: std::process::id(),
+        name: identity.map_or_else(|| "MainProcess".into(), |own| own.name.clone()),
+        parent_id: std::os::unix::process::parent_id(),
+        worker_index: identity.and_then(|own| own.worker_index),
+    }
+}
+
+/// The processes that this one has started and that have not ended, workers of pools included, by
+/// process id.
+pub fn active_children() -> Vec<ProcessInfo> {
+    let mut children: Vec<ProcessInfo> = watch::children()
+        .iter()
+        .map(|child| child.info().clone())
+        .collect();
+    children.sort_by_key(|info| info.id);
+    children
+}
+
+/// How many processes can run at once: the processors that affinity and the quota of the cgroups
+/// leave to this process, or the environment variable `MP_WORKERS` if it holds a number from 1.
+///
+/// ```
+/// assert!(mp::cpu_count() >= 1);
+/// ```
+pub fn cpu_count() -> usize {
+    std::env::var(WORKERS_VARIABLE)
+        .ok()
+        .and_then(|count| count.trim().parse().ok())
+        .filter(|&count| count > 0)
+        .unwrap_or_else(limit::usable_cpus)
+}

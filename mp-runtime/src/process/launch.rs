@@ -1,0 +1,285 @@
+//! The parent's part of a start.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::ChildStdout;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::builder::Stdio;
+use super::info::{self, Identity};
+use super::{Child, ProcessInfo, birth, watch};
+use crate::error::{Error, ErrorKind};
+use crate::link::{Events, Link, Recorder, Server};
+use crate::os::{descriptor, exec, pidfd::PidFd};
+use crate::registry::Catalogue;
+use crate::wire::Payload;
+
+/// The longest name of a process, in bytes.
+const NAME_BYTES: usize = 255;
+
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// Run one call and exit.
+    Once,
+    /// Run calls until there are no more.
+    Pool,
+}
+
+/// How to start a process.
+pub(crate) struct LaunchSpec {
+    pub(crate) role: Role,
+    pub(crate) name: Option<String>,
+    pub(crate) worker_index: Option<usize>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    pub(crate) stdin: Stdio,
+    pub(crate) stdout: Stdio,
+    pub(crate) stderr: Stdio,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) cpus: Option<Vec<usize>>,
+    pub(crate) start_timeout: Duration,
+}
+
+/// What the parent writes into the lifeline for the worker to read.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Boot {
+    pub(super) token: u64,
+    pub(super) parent_id: u32,
+    pub(super) role: Role,
+    pub(super) identity: Identity,
+    pub(super) memory_limit: Option<u64>,
+    pub(super) cpus: Option<Vec<usize>>,
+}
+
+/// A process that was started and has not come yet.
+pub(crate) struct Launched {
+    pub(crate) child: Arc<Child>,
+    pub(crate) stdout: Option<ChildStdout>,
+    server: Server,
+    recorder: Recorder,
+    start_timeout: Duration,
+}
+
+impl LaunchSpec {
+    pub(crate) fn new(role: Role) -> LaunchSpec {
+        LaunchSpec {
+            role,
+            name: None,
+            worker_index: None,
+            env: Vec::new(),
+            current_dir: None,
+            stdin: Stdio::null(),
+            stdout: Stdio::inherit(),
+            stderr: Stdio::inherit(),
+            memory_limit: None,
+            cpus: None,
+            start_timeout: super::START_TIMEOUT,
+        }
+    }
+
+    /// Checks what can be checked before anything is made.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        Catalogue::get()?;
+        birth::require_init()?;
+        check_name(self.name.as_deref())?;
+        if self.cpus.as_ref().is_some_and(Vec::is_empty) {
+            let message = "a process that may use no processor cannot run: name at least one";
+            return Err(Error::new(ErrorKind::Spawn, message));
+        }
+        Ok(())
+    }
+
+    /// Forks and execs. The process is watched from here on; it connects in
+    /// [`Launched::connect`].
+    pub(crate) fn launch(self) -> Result<Launched, Error> {
+        self.check()?;
+        let identity = info::next_child(self.name.clone(), self.worker_index);
+        let name = identity.name.clone();
+        self.start(identity).map_err(|error| {
+            let message = format!("`{name}` could not be started: {error}");
+            Error::new(ErrorKind::Spawn, message).with_source(error)
+        })
+    }
+
+    fn start(self, identity: Identity) -> io::Result<Launched> {
+        watch::start()?;
+        let server = Server::open()?;
+        let (recorder, recorder_fd) = Recorder::create()?;
+        let (lifeline, workers_end) = descriptor::stream_pair()?;
+        let boot = Boot {
+            token: server.token(),
+            parent_id: std::process::id(),
+            role: self.role,
+            identity: identity.clone(),
+            memory_limit: self.memory_limit,
+            cpus: self.cpus,
+        };
+        // It fits into the socket's buffer, so nobody has to read it yet.
+        let boot = Payload::encode(|to| to.value(&boot))
+            .map_err(io::Error::other)?
+            .bytes;
+        descriptor::send_all(&lifeline, &(boot.len() as u32).to_le_bytes())?;
+        descriptor::send_all(&lifeline, &boot)?;
+
+        let entry = birth::entry();
+        let (stdout, own_end) = self.stdout.open_output()?;
+        let mut inherit = vec![
+            workers_end.as_fd(),
+            recorder_fd.as_fd(),
+            server.anchor().as_fd(),
+        ];
+        let mut handed_stdout = None;
+        let stdout = match entry {
+            // The harness writes to standard output before it comes to the test, so it gets none,
+            // and the worker takes the real one when it has arrived.
+            Some(_) => {
+                let target = match stdout {
+                    Some(fd) => fd,
+                    None => descriptor::duplicate(io::stdout())?,
+                };
+                handed_stdout = Some(target);
+                std::process::Stdio::null()
+            }
+            None => stdout.map_or_else(std::process::Stdio::inherit, Into::into),
+        };
+        inherit.extend(handed_stdout.as_ref().map(OwnedFd::as_fd));
+        let numbers: Vec<String> = inherit
+            .iter()
+            .map(|fd| fd.as_raw_fd().to_string())
+            .collect();
+        let mut env = self.env;
+        env.push((birth::WORKER_VARIABLE.into(), numbers.join(",").into()));
+        let launch = exec::Launch {
+            args: birth::arguments(entry),
+            env,
+            current_dir: self.current_dir,
+            stdin: self.stdin.into_std()?,
+            stdout,
+            stderr: self.stderr.into_std()?,
+        };
+        let process_id = launch.start(&inherit)?;
+        let pidfd = PidFd::open(process_id).inspect_err(|_| {
+            // Without a pidfd it cannot be watched. Its lifeline ends it when this returns.
+            exec::forget(process_id);
+        })?;
+        let info = ProcessInfo {
+            id: process_id,
+            name: identity.name,
+            parent_id: std::process::id(),
+            worker_index: identity.worker_index,
+        };
+        let child = Arc::new(Child::new(info, pidfd, lifeline, self.memory_limit));
+        watch::add(&child).inspect_err(|_| {
+            child.kill();
+            exec::forget(process_id);
+        })?;
+        let start_timeout = self.start_timeout;
+        Ok(Launched {
+            child,
+            stdout: own_end.map(Into::into),
+            server,
+            recorder,
+            start_timeout,
+        })
+    }
+}
+
+/// A name of a process or a pool.
+pub(crate) fn check_name(name: Option<&str>) -> Result<(), Error> {
+    let Some(name) = name else { return Ok(()) };
+    let complaint = if name.is_empty() {
+        "a name must not be empty".to_owned()
+    } else if name.contains('\0') {
+        format!("the name {name:?} has a NUL in it: leave it out")
+    } else if name.len() > NAME_BYTES {
+        format!(
+            "a name of {} bytes is too long: {NAME_BYTES} are the most",
+            name.len()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Spawn, complaint))
+}
+
+impl Launched {
+    /// Waits until the process has come, died or run out of time.
+    pub(crate) fn connect(self) -> Result<(Link, Events), Error> {
+        let Launched {
+            child,
+            server,
+            recorder,
+            start_timeout,
+            ..
+        } = self;
+        let release = server.releaser();
+        let late = Arc::new(AtomicBool::new(false));
+        child.at_end({
+            let release = release.clone();
+            move || release.release()
+        });
+        if let Some(due) = Instant::now().checked_add(start_timeout) {
+            let (release, late) = (release.clone(), Arc::clone(&late));
+            let pidfd = Arc::downgrade(child.pidfd());
+            let timer = watch::at(due, move || {
+                if release.is_pending() {
+                    late.store(true, Ordering::Relaxed);
+                    let _ = pidfd
+                        .upgrade()
+                        .map(|pidfd| pidfd.send_signal(nix::libc::SIGKILL));
+                    release.release();
+                }
+            });
+            // The watch runs, since the child was added to it.
+            debug_assert!(timer.is_ok());
+        }
+        let refuse = |reason: String| {
+            child.kill();
+            let exit = child.wait();
+            let info = child.info();
+            let (name, id) = (&info.name, info.id);
+            let message = if late.load(Ordering::Relaxed) {
+                format!(
+                    "`{name}` (pid {id}) did not come to `mp::init` within {start_timeout:?}: it \
+                     must be the first line of `main`"
+                )
+            } else {
+                format!("`{name}` (pid {id}) could not be started: {reason}")
+            };
+            Error::new(ErrorKind::Spawn, message)
+                .with_process_id(id)
+                .with_exit_status(exit.status)
+        };
+        let (greeting, channels) = server.accept().map_err(|error| {
+            match child.wait_timeout(Duration::from_secs(1)) {
+                // It did not come because it ended: that is the reason.
+                Some(exit) => refuse(format!("it {exit} before it came to `mp::init`")),
+                None => refuse(error.to_string()),
+            }
+        })?;
+        let catalogue = Catalogue::get()?;
+        if greeting.fingerprint != catalogue.fingerprint() {
+            return Err(refuse(format!(
+                "its binary differs from this one: it has {} process functions and the \
+                 fingerprint {:016x}, here are {} and {:016x}; start the program again after a build",
+                greeting.function_count,
+                greeting.fingerprint,
+                catalogue.len(),
+                catalogue.fingerprint(),
+            )));
+        }
+        if let Some(failure) = greeting.failure {
+            return Err(refuse(failure));
+        }
+        let (link, events, farewell) = channels.open(recorder, Arc::clone(child.pidfd()));
+        child.at_end(farewell);
+        Ok((link, events))
+    }
+}

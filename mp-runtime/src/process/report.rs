@@ -1,0 +1,210 @@
+//! The sentences about calls that came to nothing.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::Deserialize as _;
+
+use super::{Child, Exit};
+use crate::error::{Error, ErrorKind, Panic};
+use crate::link::{Record, Reply, Status};
+use crate::registry::Function;
+use crate::wire::{DecodeError, Decoder};
+
+/// Who ran what: the subject of a sentence.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    /// "worker 2" or "process `p1`".
+    pub(crate) name: String,
+    pub(crate) process_id: u32,
+    pub(crate) function: &'static Function,
+    /// The place in what was mapped over.
+    pub(crate) item: Option<usize>,
+}
+
+/// A result as it came, to be decoded by whoever asked for it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    reply: Reply,
+    payload: Range<usize>,
+    who: Who,
+}
+
+impl Answer {
+    /// Reads the value.
+    pub(crate) fn decode<R>(
+        self,
+        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    ) -> Result<R, Error> {
+        self.reply
+            .decode(&self.payload, read)
+            .map_err(|error| self.who.not_decoded(&error))
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.process_id)
+    }
+}
+
+impl Who {
+    /// "`imaging::resize` (item 17)".
+    fn call(&self) -> String {
+        match self.item {
+            Some(item) => format!("`{}` (item {item})", self.function.name),
+            None => format!("`{}`", self.function.name),
+        }
+    }
+
+    fn error(&self, kind: ErrorKind, message: String) -> Error {
+        Error::new(kind, message)
+            .with_process_id(self.process_id)
+            .with_function(self.function.name)
+            .with_item(self.item)
+    }
+
+    /// The process ended while it ran the call.
+    pub(crate) fn died(&self, child: &Child, exit: Exit) -> Error {
+        let call = self.call();
+        let (kind, message) = match (exit.out_of_memory, exit.status) {
+            (Some(evidence), _) => (
+                ErrorKind::OutOfMemory,
+                format!("{self} ran out of memory while running {call}: {evidence}"),
+            ),
+            (None, Some(status)) if status.code().is_some() => (
+                ErrorKind::Exited,
+                format!("{self} {exit} while running {call}"),
+            ),
+            (None, _) => {
+                let limit = child.memory_limit().map_or(String::new(), |bytes| {
+                    format!("; its memory limit is {bytes} bytes")
+                });
+                (
+                    ErrorKind::Died,
+                    format!("{self} {exit} while running {call}{limit}"),
+                )
+            }
+        };
+        self.error(kind, message).with_exit_status(exit.status)
+    }
+
+    /// The process ended before it came to the call.
+    pub(crate) fn died_before(&self, child: &Child, exit: Exit) -> Error {
+        let error = self.died(child, exit);
+        let message = error
+            .to_string()
+            .replacen(" while running ", " before it could run ", 1);
+        self.error(error.kind(), message)
+            .with_exit_status(exit.status)
+    }
+
+    /// The worker went on to the end of its chunk without it.
+    pub(crate) fn left_out(&self) -> Error {
+        self.error(
+            ErrorKind::Cancelled,
+            format!("{self} did not run {}", self.call()),
+        )
+    }
+
+    /// The process was ended because what it sent made no sense.
+    pub(crate) fn broke_off(&self, reason: &str) -> Error {
+        let message = format!("{self} was stopped while running {}: {reason}", self.call());
+        self.error(ErrorKind::Io, message)
+    }
+
+    /// The process was killed because the call took too long.
+    pub(crate) fn timed_out(&self, limit: Duration, exit: Exit) -> Error {
+        let message = format!(
+            "{self} was stopped: {} took longer than {limit:?}",
+            self.call()
+        );
+        self.error(ErrorKind::TimedOut, message)
+            .with_exit_status(exit.status)
+    }
+
+    /// What a record of the worker says of the call.
+    pub(crate) fn answered(self, record: &Record, reply: Reply) -> Result<Answer, Error> {
+        match record.status {
+            Status::Returned => Ok(Answer {
+                reply,
+                payload: record.payload.clone(),
+                who: self,
+            }),
+            status => Err(self.failed(status, &reply, &record.payload)),
+        }
+    }
+
+    fn failed(&self, status: Status, reply: &Reply, payload: &Range<usize>) -> Error {
+        let call = self.call();
+        match status {
+            Status::Panicked => {
+                let decoded = reply.decode(payload, |from: &mut Decoder<'_>| {
+                    <(String, Option<String>, Option<String>)>::deserialize(from)
+                });
+                let (message, location, backtrace) = decoded.unwrap_or_else(|error| {
+                    (
+                        format!("(its message could not be read: {error})"),
+                        None,
+                        None,
+                    )
+                });
+                let panic = Panic {
+                    message,
+                    location,
+                    backtrace,
+                };
+                let message = format!("{self}: {call} {panic}");
+                self.error(ErrorKind::Panicked, message).with_panic(panic)
+            }
+            Status::NotDecoded => {
+                let reason = reply.text(payload);
+                let message = format!("{self} could not decode the arguments of {call}: {reason}");
+                self.error(ErrorKind::Decode, message)
+            }
+            Status::NotEncoded => {
+                let reason = reply.text(payload);
+                let message = format!("{self} could not encode the result of {call}: {reason}");
+                self.error(ErrorKind::Encode, message)
+            }
+            Status::Returned | Status::ChunkEnd => self.error(
+                ErrorKind::Decode,
+                format!("{self} answered {call} with nonsense"),
+            ),
+        }
+    }
+
+    fn not_decoded(&self, error: &dyn fmt::Display) -> Error {
+        let message = format!(
+            "the result of {} from {self} could not be decoded: {error}",
+            self.call()
+        );
+        self.error(ErrorKind::Decode, message)
+    }
+}
+
+/// The arguments could not be encoded, so that there is nobody who ran anything.
+pub(crate) fn not_encoded(
+    function: &'static Function,
+    item: Option<usize>,
+    error: &dyn fmt::Display,
+) -> Error {
+    let place = item.map_or(String::new(), |item| format!(" (item {item})"));
+    let message = format!(
+        "the arguments of `{}`{place} could not be encoded: {error}",
+        function.name
+    );
+    Error::new(ErrorKind::Encode, message)
+        .with_function(function.name)
+        .with_item(item)
+}
+
+/// A worker that ended right after its start, without having done anything.
+pub(crate) fn short_life(child: &Child, exit: Exit) -> Error {
+    let (name, id) = (&child.info().name, child.info().id);
+    let message = format!("`{name}` (pid {id}) {exit} right after its start");
+    Error::new(ErrorKind::Spawn, message)
+        .with_process_id(id)
+        .with_exit_status(exit.status)
+}

@@ -1,0 +1,172 @@
+//! The thread that sees processes end and timers run out. There is one in a program, started with
+//! the first process; it waits on one pidfd a child, never for "any child", since the program's
+//! other children are not ours.
+//!
+//! What it calls is short and never waits: a farewell, a wake-up, a kill.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::Child;
+use crate::os;
+
+/// The epoll data of the event that only wakes the thread; children are numbered from 1.
+const WAKE: u64 = 0;
+
+struct Watch {
+    epoll: Epoll,
+    wake: EventFd,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    children: HashMap<u64, Arc<Child>>,
+    timers: BinaryHeap<Timer>,
+    last_key: u64,
+}
+
+struct Timer {
+    due: Instant,
+    call: Box<dyn FnOnce() + Send>,
+}
+
+impl PartialEq for Timer {
+    fn eq(&self, other: &Timer) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Timer {}
+
+impl PartialOrd for Timer {
+    fn partial_cmp(&self, other: &Timer) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timer {
+    /// The heap gives out its greatest element, so the earliest is the greatest.
+    fn cmp(&self, other: &Timer) -> Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
+/// The watch of this program, started if it was not.
+fn watch() -> io::Result<&'static Watch> {
+    static WATCH: Mutex<Option<&'static Watch>> = Mutex::new(None);
+    let mut started = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(watch) = *started {
+        return Ok(watch);
+    }
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+    epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+    let watch: &'static Watch = Box::leak(Box::new(Watch {
+        epoll,
+        wake,
+        state: Mutex::new(State::default()),
+    }));
+    os::thread::spawn("mp-watch", || watch.run())?;
+    *started = Some(watch);
+    Ok(watch)
+}
+
+/// Makes sure that processes can be watched before one is started.
+pub(super) fn start() -> io::Result<()> {
+    watch().map(drop)
+}
+
+/// Watches a child until it has ended, and collects it.
+pub(super) fn add(child: &Arc<Child>) -> io::Result<()> {
+    let watch = watch()?;
+    let mut state = watch.state();
+    state.last_key += 1;
+    let key = state.last_key;
+    watch.epoll.add(
+        child.pidfd().as_fd(),
+        EpollEvent::new(EpollFlags::EPOLLIN, key),
+    )?;
+    state.children.insert(key, Arc::clone(child));
+    Ok(())
+}
+
+/// Calls `call` when `due` has come.
+pub(crate) fn at(due: Instant, call: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let watch = watch()?;
+    watch.state().timers.push(Timer {
+        due,
+        call: Box::new(call),
+    });
+    // It fails only when so many wake-ups wait that another adds nothing.
+    let _ = watch.wake.write(1);
+    Ok(())
+}
+
+/// The children that have not ended.
+pub(super) fn children() -> Vec<Arc<Child>> {
+    watch()
+        .map(|watch| watch.state().children.values().cloned().collect())
+        .unwrap_or_default()
+}
+
+impl Watch {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut events = [EpollEvent::empty(); 32];
+        loop {
+            let timeout = self.run_timers();
+            // EINTR and any other failure end in another round; the thread must not end.
+            let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+            for event in &events[..count] {
+                match event.data() {
+                    WAKE => drop(self.wake.read()),
+                    key => self.collect(key),
+                }
+            }
+        }
+    }
+
+    /// Calls what is due; tells how long to sleep then.
+    fn run_timers(&self) -> EpollTimeout {
+        loop {
+            let mut state = self.state();
+            let Some(next) = state.timers.peek() else {
+                return EpollTimeout::NONE;
+            };
+            let left = next.due.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                // Rounded up, so that it is due after the sleep.
+                let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
+                return EpollTimeout::from(millis);
+            }
+            let timer = state.timers.pop();
+            drop(state);
+            if let Some(timer) = timer {
+                (timer.call)();
+            }
+        }
+    }
+
+    fn collect(&self, key: u64) {
+        let child = self.state().children.get(&key).cloned();
+        let Some(child) = child else { return };
+        // If waiting fails the process has ended all the same: the pidfd says so.
+        let Some(status) = child.pidfd().try_wait().unwrap_or(Some(None)) else {
+            return;
+        };
+        let _ = self.epoll.delete(child.pidfd().as_fd());
+        self.state().children.remove(&key);
+        child.set_ended(status);
+    }
+}

@@ -1,0 +1,276 @@
+//! Process functions by name and by number.
+//!
+//! `#[process_fn]` submits each function to `inventory`. Sorted by name they are the catalogue, and
+//! a function's place in it is its number on the wire: both ends are the same binary, and the
+//! fingerprint that a worker sends first makes sure of it.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+use crate::wire::{self, DecodeError, Decoder, EncodeError, Encoder, Handles, Payload};
+
+/// A function that can run in another process: what `#[mp::process_fn]` makes of a function.
+///
+/// The function itself becomes a value of a unit type of its name, which implements this trait and
+/// dereferences to the function, so that calling it stays an ordinary call.
+///
+/// ```
+/// #[mp::process_fn]
+/// fn square(x: i64) -> i64 {
+///     x * x
+/// }
+///
+/// assert_eq!(square(5), 25);
+/// assert!(<square as mp::ProcessFn>::NAME.ends_with("::square"));
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process function",
+    label = "not a process function",
+    note = "write `#[mp::process_fn]` above the function, and hand it over by its name"
+)]
+pub trait ProcessFn: Copy + Send + Sync + 'static {
+    /// What the caller sends: an owned tuple, `(i64,)` or `(String, u32)`.
+    type Args: Send + 'static;
+    /// What comes back.
+    type Output: Send + 'static;
+    /// The name it is found by: `crate::module::function`, or the `name` option of the attribute.
+    const NAME: &'static str;
+
+    #[doc(hidden)]
+    fn __function() -> &'static Function;
+
+    #[doc(hidden)]
+    fn __encode(args: &Self::Args, to: &mut Encoder) -> Result<(), EncodeError>;
+
+    #[doc(hidden)]
+    fn __decode(from: &mut Decoder<'_>) -> Result<Self::Output, DecodeError>;
+}
+
+/// A process function as the runtime knows it.
+#[derive(Debug)]
+pub struct Function {
+    /// The name it is found by.
+    pub name: &'static str,
+    /// Its types, as they are written.
+    pub signature: &'static str,
+    /// Where it stands.
+    pub file: &'static str,
+    /// The line there, from 1.
+    pub line: u32,
+    /// The column there, from 1.
+    pub column: u32,
+    /// How long one call may take in a pool.
+    pub timeout: Option<Duration>,
+    /// How often a pool tries again after a death or a timeout.
+    pub retries: Option<u32>,
+    /// Decodes the arguments, calls the function, encodes the result.
+    pub run: fn(&mut Call<'_>) -> Result<(), CallError>,
+}
+
+/// What `inventory` collects.
+#[derive(Debug)]
+pub struct Registered(pub &'static Function);
+
+inventory::collect!(Registered);
+
+/// One call, on the worker's side.
+#[derive(Debug)]
+pub struct Call<'m> {
+    input: &'m [u8],
+    handles: Option<&'m Handles>,
+    output: Payload,
+}
+
+/// Why a call came to no result, when it did not panic.
+#[derive(Debug)]
+pub enum CallError {
+    /// The arguments could not be decoded.
+    Decode(DecodeError),
+    /// The result could not be encoded.
+    Encode(EncodeError),
+}
+
+impl<'m> Call<'m> {
+    pub(crate) fn new(input: &'m [u8], handles: Option<&'m Handles>) -> Call<'m> {
+        Call {
+            input,
+            handles,
+            output: Payload::default(),
+        }
+    }
+
+    pub(crate) fn into_output(self) -> Payload {
+        self.output
+    }
+
+    /// Reads the arguments; they may borrow from the message.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not such arguments.
+    pub fn decode<A>(
+        &mut self,
+        read: impl FnOnce(&mut Decoder<'m>) -> Result<A, DecodeError>,
+    ) -> Result<A, CallError> {
+        wire::decode(self.input, self.handles, read).map_err(CallError::Decode)
+    }
+
+    /// Calls the function.
+    ///
+    /// # Errors
+    ///
+    /// None of its own.
+    pub fn invoke<R>(&mut self, body: impl FnOnce() -> R) -> Result<R, CallError> {
+        Ok(body())
+    }
+
+    /// Writes the result.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be encoded.
+    pub fn finish(
+        &mut self,
+        write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
+    ) -> Result<(), CallError> {
+        self.output = Payload::encode(write).map_err(CallError::Encode)?;
+        Ok(())
+    }
+}
+
+/// All process functions of the program, sorted by name.
+#[derive(Debug)]
+pub(crate) struct Catalogue {
+    functions: Vec<&'static Function>,
+    fingerprint: u64,
+}
+
+impl Catalogue {
+    /// The catalogue of this program.
+    ///
+    /// # Errors
+    ///
+    /// If two functions have one name.
+    pub(crate) fn get() -> Result<&'static Catalogue, Error> {
+        static CATALOGUE: OnceLock<Result<Catalogue, Error>> = OnceLock::new();
+        let registered = || {
+            inventory::iter::<Registered>
+                .into_iter()
+                .map(|entry| entry.0)
+        };
+        CATALOGUE
+            .get_or_init(|| Catalogue::of(registered().collect()))
+            .as_ref()
+            .map_err(Clone::clone)
+    }
+
+    fn of(mut functions: Vec<&'static Function>) -> Result<Catalogue, Error> {
+        functions.sort_by_key(|function| (function.name, function.file, function.line));
+        let twice = functions
+            .windows(2)
+            .find(|pair| pair[0].name == pair[1].name);
+        if let Some([one, other]) = twice {
+            return Err(Error::new(
+                ErrorKind::Spawn,
+                format!(
+                    "two process functions have the name `{}`: {}:{}:{} and {}:{}:{}; give one of \
+                     them another with `#[mp::process_fn(name = \"...\")]`",
+                    one.name, one.file, one.line, one.column, other.file, other.line, other.column,
+                ),
+            )
+            .with_function(one.name));
+        }
+        let fingerprint = fingerprint(&functions);
+        Ok(Catalogue {
+            functions,
+            fingerprint,
+        })
+    }
+
+    /// The function of this number.
+    pub(crate) fn function(&self, number: u32) -> Option<&'static Function> {
+        self.functions.get(number as usize).copied()
+    }
+
+    /// The number of a function of this program.
+    pub(crate) fn number(&self, function: &Function) -> Option<u32> {
+        let place = self
+            .functions
+            .binary_search_by_key(&function.name, |entry| entry.name)
+            .ok()?;
+        u32::try_from(place).ok()
+    }
+
+    /// Tells binaries apart that would not understand each other.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.functions.len()
+    }
+}
+
+/// FNV-1a, 64 bits (draft-eastlake-fnv), over the version and every name and signature.
+fn fingerprint(functions: &[&Function]) -> u64 {
+    let texts = functions
+        .iter()
+        .flat_map(|function| [function.name, function.signature]);
+    std::iter::once(env!("CARGO_PKG_VERSION"))
+        .chain(texts)
+        .flat_map(|text| text.bytes().chain([0xff]))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(name: &'static str, line: u32) -> &'static Function {
+        Box::leak(Box::new(Function {
+            name,
+            signature: "()",
+            file: "src/jobs.rs",
+            line,
+            column: 1,
+            timeout: None,
+            retries: None,
+            run: |_| Ok(()),
+        }))
+    }
+
+    #[test]
+    fn a_function_is_found_by_its_number() {
+        let (a, b) = (function("a", 1), function("b", 2));
+        let catalogue = Catalogue::of(vec![b, a]).expect("the names differ");
+        assert_eq!(
+            (catalogue.number(a), catalogue.number(b)),
+            (Some(0), Some(1))
+        );
+        assert_eq!(
+            catalogue.function(1).map(|function| function.name),
+            Some("b")
+        );
+        assert!(catalogue.function(2).is_none());
+    }
+
+    #[test]
+    fn two_functions_of_one_name_are_reported_with_both_places() {
+        let error = Catalogue::of(vec![function("a", 1), function("b", 2), function("a", 3)])
+            .expect_err("two are called `a`");
+        let text = error.to_string();
+        assert!(
+            text.contains("src/jobs.rs:1:1") && text.contains("src/jobs.rs:3:1"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn another_function_changes_the_fingerprint() {
+        let (a, b) = (function("a", 1), function("b", 2));
+        assert_ne!(fingerprint(&[a]), fingerprint(&[a, b]));
+    }
+}

@@ -1,0 +1,369 @@
+//! Values to bytes.
+
+use bytemuck::NoUninit;
+use serde::ser::{self, Serialize};
+
+use super::handles::HandleWatch;
+use super::{DEPTH_LIMIT, EncodeError, Payload};
+
+/// Collects the bytes of values, and watches for handles among them.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    bytes: Vec<u8>,
+    depth: u32,
+    watch: HandleWatch,
+}
+
+impl Encoder {
+    /// How many bytes there are so far.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes the bytes and the handles.
+    pub(crate) fn finish(mut self) -> Result<Payload, EncodeError> {
+        let handles = self.watch.collect()?;
+        Ok(Payload {
+            bytes: std::mem::take(&mut self.bytes),
+            handles,
+        })
+    }
+
+    /// Takes the bytes of what can carry no handles.
+    pub(crate) fn into_plain_bytes(mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
+    /// Whether so many handles may have come along that the next value should not join them.
+    pub(crate) fn is_loaded(&mut self) -> Result<bool, EncodeError> {
+        self.watch.is_loaded()
+    }
+
+    /// Forgets the bytes from `len` on. Handles that came along with them stay, unused.
+    pub(crate) fn rewind(&mut self, len: usize) {
+        self.bytes.truncate(len);
+        self.depth = 0;
+    }
+
+    /// From now on handles are written as the numbers they are.
+    pub(super) fn ignore_handles(&mut self) {
+        self.watch.ignore();
+    }
+
+    /// Writes any serializable value.
+    pub(crate) fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
+        value.serialize(&mut *self)
+    }
+
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Writes bytes that are their own length's business.
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Writes numbers as they lie in memory, in one copy.
+    pub(crate) fn plain<T: NoUninit>(&mut self, values: &[T]) {
+        self.u64(values.len() as u64);
+        self.bytes.extend_from_slice(bytemuck::cast_slice(values));
+    }
+
+    fn enter(&mut self) -> Result<(), EncodeError> {
+        self.depth += 1;
+        if self.depth > DEPTH_LIMIT {
+            return Err(EncodeError::new(format!(
+                "the value nests deeper than {DEPTH_LIMIT} levels"
+            )));
+        }
+        Ok(())
+    }
+
+    fn compound(&mut self, patch: Option<Patch>) -> Result<Compound<'_>, EncodeError> {
+        self.enter()?;
+        Ok(Compound {
+            encoder: self,
+            patch,
+        })
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        // A value that failed or panicked half-way has left its handles with `ipc-channel`, and
+        // the next message of this thread would carry them.
+        self.watch.discard();
+    }
+}
+
+/// Where the length of a sequence stands, and how many elements it has had.
+pub(super) struct Patch {
+    at: usize,
+    announced: Option<u64>,
+    count: u64,
+}
+
+/// A sequence, map, tuple, struct or variant that is being written.
+pub struct Compound<'e> {
+    encoder: &'e mut Encoder,
+    patch: Option<Patch>,
+}
+
+impl Compound<'_> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        if let Some(patch) = &mut self.patch {
+            patch.count += 1;
+        }
+        value.serialize(&mut *self.encoder)
+    }
+
+    fn close(self) -> Result<(), EncodeError> {
+        self.encoder.depth -= 1;
+        let Some(patch) = self.patch else {
+            return Ok(());
+        };
+        if patch
+            .announced
+            .is_some_and(|announced| announced != patch.count)
+        {
+            return Err(EncodeError::new(format!(
+                "a sequence announced {} elements and had {}",
+                patch.announced.unwrap_or_default(),
+                patch.count
+            )));
+        }
+        let length = patch.count.to_le_bytes();
+        self.encoder.bytes[patch.at..patch.at + length.len()].copy_from_slice(&length);
+        Ok(())
+    }
+}
+
+macro_rules! fixed_width {
+    ($($method:ident: $type:ty),* $(,)?) => {
+        $(fn $method(self, value: $type) -> Result<(), EncodeError> {
+            self.bytes.extend_from_slice(&value.to_le_bytes());
+            Ok(())
+        })*
+    };
+}
+
+impl<'e> ser::Serializer for &'e mut Encoder {
+    type Ok = ();
+    type Error = EncodeError;
+    type SerializeSeq = Compound<'e>;
+    type SerializeTuple = Compound<'e>;
+    type SerializeTupleStruct = Compound<'e>;
+    type SerializeTupleVariant = Compound<'e>;
+    type SerializeMap = Compound<'e>;
+    type SerializeStruct = Compound<'e>;
+    type SerializeStructVariant = Compound<'e>;
+
+    fixed_width! {
+        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32,
+        serialize_u128: u128, serialize_f32: f32, serialize_f64: f64,
+    }
+
+    fn serialize_u64(self, value: u64) -> Result<(), EncodeError> {
+        self.watch.saw(value)?;
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<(), EncodeError> {
+        self.bytes.push(value.into());
+        Ok(())
+    }
+
+    fn serialize_char(self, value: char) -> Result<(), EncodeError> {
+        self.u32(value.into());
+        Ok(())
+    }
+
+    fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
+        self.serialize_bytes(value.as_bytes())
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
+        self.plain(value);
+        Ok(())
+    }
+
+    fn serialize_none(self) -> Result<(), EncodeError> {
+        self.bytes.push(0);
+        Ok(())
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), EncodeError> {
+        self.bytes.push(1);
+        let mut some = self.compound(None)?;
+        some.element(value)?;
+        some.close()
+    }
+
+    fn serialize_unit(self) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+    ) -> Result<(), EncodeError> {
+        self.u32(index);
+        Ok(())
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        let mut newtype = self.compound(None)?;
+        newtype.element(value)?;
+        newtype.close()
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        value: &T,
+    ) -> Result<(), EncodeError> {
+        self.u32(index);
+        let mut newtype = self.compound(None)?;
+        newtype.element(value)?;
+        newtype.close()
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<Compound<'e>, EncodeError> {
+        let announced = len.map(|len| len as u64);
+        let patch = Patch {
+            at: self.bytes.len(),
+            announced,
+            count: 0,
+        };
+        self.u64(0);
+        self.compound(Some(patch))
+    }
+
+    fn serialize_tuple(self, _len: usize) -> Result<Compound<'e>, EncodeError> {
+        self.compound(None)
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        _name: &'static str,
+        _len: usize,
+    ) -> Result<Compound<'e>, EncodeError> {
+        self.compound(None)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _len: usize,
+    ) -> Result<Compound<'e>, EncodeError> {
+        self.u32(index);
+        self.compound(None)
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Compound<'e>, EncodeError> {
+        self.serialize_seq(len)
+    }
+
+    fn serialize_struct(
+        self,
+        _name: &'static str,
+        _len: usize,
+    ) -> Result<Compound<'e>, EncodeError> {
+        self.compound(None)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        _variant: &'static str,
+        _len: usize,
+    ) -> Result<Compound<'e>, EncodeError> {
+        self.u32(index);
+        self.compound(None)
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+}
+
+macro_rules! compound {
+    ($($trait:ident :: $method:ident ( $($key:ident)? )),* $(,)?) => {
+        $(impl ser::$trait for Compound<'_> {
+            type Ok = ();
+            type Error = EncodeError;
+
+            fn $method<T: Serialize + ?Sized>(
+                &mut self,
+                $($key: &'static str,)?
+                value: &T,
+            ) -> Result<(), EncodeError> {
+                $(let _ = $key;)?
+                self.element(value)
+            }
+
+            $(fn skip_field(&mut self, $key: &'static str) -> Result<(), EncodeError> {
+                Err(skipped($key))
+            })?
+
+            fn end(self) -> Result<(), EncodeError> {
+                self.close()
+            }
+        })*
+    };
+}
+
+/// Without names in the bytes the other side could not tell which field is missing.
+fn skipped(field: &str) -> EncodeError {
+    EncodeError::new(format!(
+        "field `{field}` is skipped by `skip_serializing_if`: remove that"
+    ))
+}
+
+compound! {
+    SerializeSeq::serialize_element(),
+    SerializeTuple::serialize_element(),
+    SerializeTupleStruct::serialize_field(),
+    SerializeTupleVariant::serialize_field(),
+    SerializeStruct::serialize_field(key),
+    SerializeStructVariant::serialize_field(key),
+}
+
+impl ser::SerializeMap for Compound<'_> {
+    type Ok = ();
+    type Error = EncodeError;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), EncodeError> {
+        self.element(key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+        value.serialize(&mut *self.encoder)
+    }
+
+    fn end(self) -> Result<(), EncodeError> {
+        self.close()
+    }
+}

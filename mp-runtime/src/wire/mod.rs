@@ -1,0 +1,101 @@
+//! How values become bytes, and how handles ride along.
+//!
+//! A value is written by `serde` in the order of its data model: integers and floats at their own
+//! width, little-endian; lengths as `u64`; variants as `u32`; no names, no padding, nothing that
+//! describes itself. Both ends are the same binary, so both know the types. Vectors of plain
+//! numbers bypass `serde` and are copied as they lie in memory ([`Lane`]).
+//!
+//! The codec is the library's own for three things that no published one gives: it sees handles
+//! pass (`ipc-channel` gives no other sign of them, see [`Handles`]), it keeps the sentence of a
+//! user's own `custom` error, and it takes sequences of unknown length.
+
+mod decoder;
+mod encoder;
+mod frame;
+mod handles;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect};
+pub(crate) use handles::Handles;
+pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
+
+/// How deep values may nest. Each level costs stack on both sides, and the other side may be
+/// hostile; `serde_json` stops at 128.
+const DEPTH_LIMIT: u32 = 512;
+
+/// Why a value could not be turned into bytes.
+#[derive(Debug)]
+pub struct EncodeError(String);
+
+/// Why bytes could not be turned into a value.
+#[derive(Debug)]
+pub struct DecodeError(String);
+
+macro_rules! sentence_error {
+    ($name:ident, $side:ident) => {
+        impl $name {
+            pub(crate) fn new(message: impl Into<String>) -> $name {
+                $name(message.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::error::Error for $name {}
+
+        impl serde::$side::Error for $name {
+            fn custom<T: fmt::Display>(message: T) -> $name {
+                $name(message.to_string())
+            }
+        }
+    };
+}
+
+sentence_error!(EncodeError, ser);
+sentence_error!(DecodeError, de);
+
+/// Bytes, and the handles that belong to them.
+#[derive(Debug, Default)]
+pub(crate) struct Payload {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) handles: Option<Handles>,
+}
+
+impl Payload {
+    /// Writes one value.
+    pub(crate) fn encode(
+        write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
+    ) -> Result<Payload, EncodeError> {
+        let mut encoder = Encoder::default();
+        write(&mut encoder)?;
+        encoder.finish()
+    }
+}
+
+/// Reads a value from `bytes`, which must hold nothing else, with `handles` at hand.
+pub(crate) fn decode<'b, T>(
+    bytes: &'b [u8],
+    handles: Option<&Handles>,
+    read: impl FnOnce(&mut Decoder<'b>) -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    let whole = move || {
+        let mut decoder = Decoder::new(bytes);
+        let value = read(&mut decoder)?;
+        decoder.finish()?;
+        Ok(value)
+    };
+    match handles {
+        None => whole(),
+        Some(handles) => handles.lend(whole)?,
+    }
+}

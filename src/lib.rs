@@ -1,0 +1,77 @@
+//! Process-parallel Rust: what Python's `multiprocessing` is to Python.
+//!
+//! Write `#[mp::process_fn]` above a function and run it in another process, or over a pool of them.
+//! What the function does there stays there: a crash, a leak, a runaway loop or a C library that is
+//! not thread-safe takes one worker with it, and the caller gets an error that says what happened.
+//!
+//! ```
+//! use mp::prelude::*;
+//!
+//! #[mp::process_fn]
+//! fn square(x: i64) -> i64 {
+//!     x * x
+//! }
+//!
+//! #[mp::main]
+//! fn main() -> Result<(), mp::Error> {
+//!     let pool = Pool::new(2)?;
+//!     println!("{:?}", pool.map(square, 0..10)?);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # How it works
+//!
+//! A worker is the current binary, started again through `/proc/self/exe`. It comes to
+//! [`mp::init`](init) (or `#[mp::main]`, which calls it), and instead of running the program it
+//! takes calls from its parent: the function by its name, the arguments as bytes.
+//!
+//! # Choosing
+//!
+//! | you want | write |
+//! | --- | --- |
+//! | one call in a process of its own | [`spawn!`] or [`Builder`] |
+//! | many calls over a few processes | [`Pool::map`], [`Pool::starmap`] |
+//! | results as they come, of an endless iterator | [`Pool::imap`], [`Pool::imap_unordered`] |
+//! | one call now, its result later | [`Pool::submit`] |
+//! | all of that without making a pool | the functions of [`mp::pool`](pool) |
+//!
+//! # Rules
+//!
+//! - [`init`] is the first line of `main`, or `#[mp::main]` stands above it; tests that start
+//!   processes are `#[mp::test]`. What stands before it runs in every worker.
+//! - Arguments and results are `serde` types; `&str`, `&[T]` and `&T` are lent to the function, the
+//!   caller sends the owned value. Vectors of numbers travel as one memory copy. Types that need a
+//!   format that describes itself (untagged enums, flattened fields, `serde_json::Value`) and
+//!   fields with `skip_serializing_if` are errors; values nest at most 512 levels deep.
+//! - `ipc_channel`'s senders, receivers and regions are arguments and results too, at most 48 in
+//!   one value.
+//! - A process ends with its parent, however that ends. Ctrl-C is for the parent alone.
+#![forbid(unsafe_code)]
+
+#[doc(hidden)]
+pub use mp_runtime::__private;
+
+pub use mp_macros::{main, process_fn, spawn, test};
+pub use mp_runtime::ProcessFn;
+pub use mp_runtime::error::{Error, ErrorKind, Panic};
+pub use mp_runtime::process::{
+    Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
+};
+
+pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
+
+pub mod pool {
+    //! The process-wide pool: made at first use with [`cpu_count`](crate::cpu_count) workers, and
+    //! there until the program ends. Its functions are the methods of [`Pool`](crate::Pool).
+
+    pub use mp_runtime::pool::{apply, imap, imap_unordered, map, starmap, submit, submit_map};
+}
+
+pub mod prelude {
+    //! What most programs need.
+
+    pub use crate::{
+        Builder, Error, ErrorKind, Pool, Process, ProcessFn, Task, TaskOptions, process_fn, spawn,
+    };
+}
