@@ -60,7 +60,8 @@ impl Concern {
 
 /// Makes an expectation about lints a permission.
 ///
-/// One item of the user becomes several, and the lint that is expected will fire in one of them at most.
+/// One item of the user becomes several, and the lint that is expected will fire in one of them at
+/// most.
 pub(crate) fn soften(attribute: &Attribute) -> Attribute {
     let mut softened = attribute.clone();
     soften_meta(&mut softened.meta);

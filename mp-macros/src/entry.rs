@@ -32,12 +32,13 @@ pub(crate) fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     {
         errors.at(
             asyncness,
-            "`main` cannot be `async` by itself: put `#[mp::main]` above the attribute of your runtime, \
-             such as `#[tokio::main]`",
+            "`main` cannot be `async` by itself: put `#[mp::main]` above the attribute of your \
+             runtime, such as `#[tokio::main]`",
         );
     }
     if !errors.is_empty() {
-        // A program without a `main` would be one more error, and the user's may not compile as it is.
+        // A program without a `main` would be one more error, and the user's may not compile as it
+        // is.
         return refused(
             quote!(
                 fn main() {}
@@ -48,8 +49,8 @@ pub(crate) fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     expand_main(&function)
 }
 
-/// The user's `main` is nested whole, with the attributes that may rewrite it: whatever they make of it
-/// happens after `init`.
+/// The user's `main` is nested whole, with the attributes that may rewrite it: whatever they make
+/// of it happens after `init`.
 fn expand_main(function: &ItemFn) -> TokenStream {
     let ItemFn {
         attrs, sig, block, ..
@@ -122,7 +123,8 @@ fn expand_test(function: ItemFn) -> TokenStream {
     }
 }
 
-/// The name under which the harness lists a test: it keeps the `r#` of a keyword, and only of a keyword.
+/// The name under which the harness lists a test: it keeps the `r#` of a keyword, and only of a
+/// keyword.
 fn harness_name(name: &Ident) -> String {
     let plain = name.unraw().to_string();
     if syn::parse_str::<Ident>(&plain).is_ok() {
@@ -154,7 +156,10 @@ fn check_parameters(name: &str, signature: &Signature, errors: &mut Errors) {
     if !signature.inputs.is_empty() {
         errors.at(
             &signature.inputs,
-            format_args!("a function under `#[mp::{name}]` is called without arguments: remove the parameters"),
+            format_args!(
+                "a function under `#[mp::{name}]` is called without arguments: remove the \
+                 parameters"
+            ),
         );
     }
 }

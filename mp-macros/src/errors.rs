@@ -34,7 +34,8 @@ impl Errors {
         self.found.is_none()
     }
 
-    /// One `compile_error!` for each error. Each can stand where an item, a statement or a type can.
+    /// One `compile_error!` for each error. Each can stand where an item, a statement or a type
+    /// can.
     pub(crate) fn into_compile_errors(self) -> Vec<TokenStream> {
         self.found
             .into_iter()

@@ -1,12 +1,12 @@
 //! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`] and [`spawn!`].
 //!
-//! Use them through the library, as `mp::process_fn` and so on: what they generate names its types by the
-//! path `::mp`, and means nothing without it. The generated code contains no `unsafe`, so it compiles in a
-//! crate that forbids unsafe code.
+//! Use them through the library, as `mp::process_fn` and so on: what they generate names its types
+//! by the path `::mp`, and means nothing without it. The generated code contains no `unsafe`, so it
+//! compiles in a crate that forbids unsafe code.
 //!
-//! Each macro is a pipeline. It parses its input, checks it, and then either expands it or, if there were
-//! errors, reports all of them and expands to a stand-in that keeps the rest of the program free of
-//! errors which are only consequences.
+//! Each macro is a pipeline. It parses its input, checks it, and then either expands it or, if
+//! there were errors, reports all of them and expands to a stand-in that keeps the rest of the
+//! program free of errors which are only consequences.
 
 #![forbid(unsafe_code)]
 
@@ -22,10 +22,11 @@ use proc_macro::TokenStream;
 
 /// Makes a function one that other processes can run.
 ///
-/// The function becomes a unit struct of its name, which implements `mp::ProcessFn` and dereferences to the
-/// function: `square(5)` is still an ordinary call, and `square` is also a value to hand to `mp::spawn!`
-/// and `Pool::map`. It keeps its visibility, its docs and its attributes, works in any module and in the
-/// body of another function, and may call or spawn itself.
+/// The function becomes a struct without fields and its only value, both of the function's name. The
+/// struct implements `mp::ProcessFn`, and the value dereferences to the function: `square(5)` is
+/// still an ordinary call, and `square` is what to hand to `mp::spawn!` and `Pool::map`. It keeps its
+/// visibility, its docs and its attributes, works in any module and in the body of another function,
+/// and may call or spawn itself.
 ///
 /// ```ignore
 /// #[mp::process_fn]
@@ -46,12 +47,16 @@ use proc_macro::TokenStream;
 ///
 /// | option | meaning | without it |
 /// | --- | --- | --- |
-/// | `timeout = "2s"` | a call that takes longer is ended together with its worker; a number, which may have a decimal part, and one of the units `ns`, `us`, `ms`, `s`, `m`, `h` | no limit |
-/// | `retries = 2` | how often a call is tried again after its worker died or ran out of time, never after a plain panic | none of its own |
-/// | `name = "imaging.resize"` | what the workers, the messages and `ProcessFn::NAME` call the function | its path, `crate::module::resize` |
+/// | `timeout = "2s"` | how long one call may take | no limit of its own |
+/// | `retries = 2` | how often a call is tried again | none of its own |
+/// | `name = "imaging.resize"` | what the function is found by | `crate::module::resize` |
 ///
-/// The name must be unique in the program. Two functions of one name in the bodies of two functions of one
-/// module share their path, so give one of them the option.
+/// A timeout is a number, which may have a decimal part, and one of the units `ns`, `us`, `ms`, `s`,
+/// `m` and `h`. A call that takes longer is ended together with its worker. A call is tried again
+/// after its worker died or ran out of time, never after a plain panic.
+///
+/// The name must be unique in the program. Two functions of one name in the bodies of two functions
+/// of one module share their path, so give one of them the option.
 ///
 /// # Parameters
 ///
@@ -63,20 +68,23 @@ use proc_macro::TokenStream;
 /// | `&str`, `&[u8]` | `String`, `Vec<u8>` | borrows the bytes it received: no copy |
 /// | `&[T]`, `&T` | `Vec<T>`, `T` | decodes it and lends it |
 ///
-/// A type must implement serde's `Serialize` and `DeserializeOwned`, or be one of the handles of `mp`. What
-/// the function returns is decoded by the caller, so it is owned; a `Result` is an ordinary value.
+/// A type must implement serde's `Serialize` and `DeserializeOwned`, or be one of the handles of
+/// `mp`. What the function returns is decoded by the caller, so it is owned; a `Result` is an
+/// ordinary value.
+///
+/// As the value has the function's name, no local variable or parameter in scope of it can have that
+/// name: `let square = 4;` would be a pattern that matches the value. And as the types of the
+/// parameters and of the result are those of a trait, a function that is `pub` cannot have private
+/// ones.
 ///
 /// # Errors
 ///
-/// It does not compile to put the macro on anything but a function that stands by itself, outside `impl`
-/// and `trait`; on one that is generic, `async`, `unsafe`, `extern` or variadic; on one that has a
-/// `where` clause, `self`, a `&mut` parameter, a reference within another type, `impl Trait`, more than
-/// twelve parameters or a borrowed result; to name a type that serde cannot carry; and to write
-/// an option that is unknown or ill-formed. Every error stands at the tokens it is about and says what to
-/// write instead.
-///
-/// As the function's name is a unit struct, a local variable in its scope cannot share it: `let square = 4;`
-/// would be a pattern that matches the struct.
+/// It does not compile to put the macro on anything but a function that stands by itself, outside
+/// `impl` and `trait`; on one that is generic, `async`, `unsafe`, `extern` or variadic; on one that
+/// has a `where` clause, `self`, a `&mut` parameter, a reference within another type, `impl Trait`,
+/// more than twelve parameters or a borrowed result; to name a type that serde cannot carry; and to
+/// write an option that is unknown or ill-formed. Every error stands at the tokens it is about and
+/// says what to write instead.
 #[proc_macro_attribute]
 pub fn process_fn(arguments: TokenStream, item: TokenStream) -> TokenStream {
     process_fn::process_fn(arguments.into(), item.into()).into()
@@ -84,8 +92,8 @@ pub fn process_fn(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes this binary one whose processes can be workers: runs `mp::init` before `main`.
 ///
-/// A worker is the current binary, started again. In a worker `mp::init` does not return, so nothing that
-/// `main` does happens twice. `main` keeps its return type and its attributes.
+/// A worker is the current binary, started again. In a worker `mp::init` does not return, so
+/// nothing that `main` does happens twice. `main` keeps its return type and its attributes.
 ///
 /// ```ignore
 /// #[mp::main]
@@ -106,8 +114,8 @@ pub fn process_fn(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Errors
 ///
-/// It does not compile to give the macro arguments, to put it on anything but the function `main`, on one that has
-/// parameters, or on an `async fn` that no further attribute makes an ordinary one.
+/// It does not compile to give the macro arguments, to put it on anything but the function `main`,
+/// on one that has parameters, or on an `async fn` that no further attribute makes an ordinary one.
 #[proc_macro_attribute]
 pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
     entry::main(arguments.into(), item.into()).into()
@@ -115,7 +123,8 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// A test whose processes start this test binary again, and find their way to this very test.
 ///
-/// It stands for `#[test]`, and passes `#[should_panic]`, `#[ignore]` and a `Result` return through.
+/// It stands for `#[test]`, and passes `#[should_panic]`, `#[ignore]` and a `Result` return
+/// through.
 ///
 /// ```ignore
 /// #[mp::test]
@@ -127,8 +136,8 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// # Errors
 ///
-/// It does not compile to give the macro arguments, to put it on anything but a function, on an `async fn`, on one that
-/// has parameters, or on one that has a `#[test]` as well.
+/// It does not compile to give the macro arguments, to put it on anything but a function, on an
+/// `async fn`, on one that has parameters, or on one that has a `#[test]` as well.
 #[proc_macro_attribute]
 pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     entry::test(arguments.into(), item.into()).into()
@@ -137,7 +146,8 @@ pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Starts a process that makes one call of a process function: `mp::spawn!(jobs::square(12))`.
 ///
 /// It is short for `mp::Builder::new().spawn(jobs::square, (12,))`, and gives what that gives, a
-/// `Result<mp::Process<_>, mp::Error>`. The arguments are evaluated here and sent; the call runs there.
+/// `Result<mp::Process<_>, mp::Error>`. The arguments are evaluated here and sent; the call runs
+/// there.
 ///
 /// ```ignore
 /// let process: mp::Process<i64> = mp::spawn!(square(12))?;

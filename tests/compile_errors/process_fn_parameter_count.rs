@@ -15,7 +15,7 @@ fn fourteen(
 }
 
 #[mp::process_fn]
-fn sometimes(a: u8, #[cfg(unix)] b: u8) -> u8 {
+fn sometimes(a: u8, #[cfg(unix)] _b: u8) -> u8 {
     a
 }
 

@@ -91,7 +91,8 @@ const fn constant(n: u32) -> u32 {
     n + 1
 }
 
-// The macro's own names do not meet the user's, not even where a function is called like a variable.
+// The macro's own names do not meet the user's, not even where a function is called like a
+// variable of it.
 #[mp::process_fn]
 fn call(from: u32, to: u32) -> u32 {
     from + to

@@ -18,8 +18,8 @@ pub(super) fn body(function: &ItemFn) -> TokenStream {
     quote!(#(#lints)* #(#attributes)* #signature #block)
 }
 
-/// It shows in backtraces and profiles, so it tells which function it is. The struct keeps the name itself, for
-/// the body may hand itself to a pool.
+/// It shows in backtraces and profiles, so it tells which function it is. The struct keeps the name
+/// itself, for the body may hand itself to a pool.
 pub(super) fn name(function: &ItemFn) -> Ident {
     let name = function.sig.ident.unraw();
     format_ident!("__mp_body_{name}", span = generated_at(name.span()))

@@ -1,7 +1,8 @@
 //! The code a process function becomes.
 //!
-//! Every name this introduces begins with `__mp`, that of a local variable too: an item is visible in the
-//! user's body, and a pattern such as `call` would match the constant that a process function `call` is.
+//! Every name this introduces begins with `__mp`, that of a local variable too: an item is visible
+//! in the user's body, and a pattern such as `call` would match the constant that a process
+//! function `call` is.
 
 use proc_macro2::{Ident, Literal, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
@@ -230,12 +231,14 @@ fn decode(parameter: &Parameter<'_>) -> TokenStream {
     }
 }
 
-/// How a type is sent, chosen by the compiler, which knows what an alias stands for: the more references a
-/// method is reached through, the later it is tried.
+/// How a type is sent, chosen by the compiler, which knows what an alias stands for: it looks for a
+/// method of the reference to a reference before one of the lane itself.
 fn lane(ty: &Type) -> TokenStream {
     quote_spanned!(Span::mixed_site()=> (&&&::mp::__private::Lane::<#ty>::NEW))
 }
 
 fn lanes() -> TokenStream {
-    quote_spanned!(Span::mixed_site()=> use ::mp::__private::{BulkLane as _, RefusedLane as _, SerdeLane as _};)
+    quote_spanned! {Span::mixed_site()=>
+        use ::mp::__private::{BulkLane as _, RefusedLane as _, SerdeLane as _};
+    }
 }

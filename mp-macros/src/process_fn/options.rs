@@ -80,8 +80,8 @@ impl Setting {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         if !input.peek(Ident::peek_any) {
             return Err(input.error(
-                "options are written `timeout = \"2s\"`, `retries = 2` and `name = \"imaging.resize\"`, \
-                 with commas between them",
+                "options are written `timeout = \"2s\"`, `retries = 2` and \
+                 `name = \"imaging.resize\"`, with commas between them",
             ));
         }
         let option = input.call(Ident::parse_any)?;

@@ -1,4 +1,5 @@
-//! How a parameter travels: what the caller sends for it, and how the worker hands it to the function.
+//! How a parameter travels: what the caller sends for it, and how the worker hands it to the
+//! function.
 
 use proc_macro2::Span;
 use syn::{Type, TypePath, TypeReference, parse_quote_spanned};

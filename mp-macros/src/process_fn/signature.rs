@@ -1,4 +1,5 @@
-//! Which functions can be process functions: every rule is checked here, and every violation reported.
+//! Which functions can be process functions: every rule is checked here, and every violation
+//! reported.
 
 use proc_macro2::Ident;
 use quote::quote;
@@ -20,12 +21,14 @@ const MAX_PARAMETERS: usize = 12;
 pub(super) struct Signature<'a> {
     pub(super) parameters: Vec<Parameter<'a>>,
     pub(super) output: Type,
-    /// Whether the compiler takes it for an ordinary function, whatever keeps it from being a process function.
+    /// Whether the compiler takes it for an ordinary function, whatever keeps it from being a
+    /// process function.
     pub(super) is_ordinary: bool,
 }
 
 impl<'a> Signature<'a> {
-    /// Adds an error for every rule that `signature` breaks. It can be expanded only if there was none.
+    /// Adds an error for every rule that `signature` breaks. It can be expanded only if there was
+    /// none.
     pub(super) fn check(signature: &'a syn::Signature, errors: &mut Errors) -> Self {
         check_qualifiers(signature, errors);
         check_generics(&signature.generics, errors);
@@ -56,8 +59,8 @@ fn check_qualifiers(signature: &syn::Signature, errors: &mut Errors) {
     if let Safety::Unsafe(unsafety) = &signature.safety {
         errors.at(
             unsafety,
-            "a worker cannot uphold the contract of an `unsafe fn`: leave `unsafe` out, and write an \
-             `unsafe` block in the body",
+            "a worker cannot uphold the contract of an `unsafe fn`: leave `unsafe` out, and write \
+             an `unsafe` block in the body",
         );
     }
     if let Some(abi) = &signature.abi {
@@ -86,7 +89,8 @@ fn check_generics(generics: &Generics, errors: &mut Errors) {
     if let Some(clause) = &generics.where_clause {
         errors.at(
             clause,
-            "a process function is not generic: write the concrete types and leave the `where` clause out",
+            "a process function is not generic: write the concrete types and leave the `where` \
+             clause out",
         );
     }
 }
@@ -95,8 +99,8 @@ fn refuse_generic(name: &Ident, errors: &mut Errors) {
     errors.at(
         name,
         format_args!(
-            "a process function is one function, which workers find by its name: write the concrete \
-             type instead of the generic parameter `{name}`"
+            "a process function is one function, which workers find by its name: write the \
+             concrete type instead of the generic parameter `{name}`"
         ),
     );
 }
@@ -109,7 +113,8 @@ enum Place {
     Output,
 }
 
-/// Walks through the types that are to be sent, and reports what in them is borrowed, hidden or left open.
+/// Walks through the types that are to be sent, and reports what in them is borrowed, hidden or
+/// left open.
 struct TypeCheck<'a> {
     place: Place,
     generics: &'a Generics,
@@ -150,7 +155,8 @@ impl TypeCheck<'_> {
         if let Some(cfg) = attribute::find_cfg(&parameter.attrs) {
             self.errors.at(
                 cfg,
-                "both ends of a call must agree on its parameters: put the `cfg` on the whole function",
+                "both ends of a call must agree on its parameters: put the `cfg` on the whole \
+                 function",
             );
         }
         match without_group(&parameter.ty) {
@@ -203,8 +209,8 @@ impl TypeCheck<'_> {
         } = reference;
         self.errors.at(
             quote!(#and_token #mutability),
-            "a worker cannot change what belongs to its caller: take the value and return the new one, \
-             or share it as an `mp::Shared`",
+            "a worker cannot change what belongs to its caller: take the value and return the new \
+             one, or share it as an `mp::Shared`",
         );
     }
 
@@ -229,8 +235,8 @@ impl<'ast> Visit<'ast> for TypeCheck<'_> {
                 self.is_ordinary = false;
                 self.errors.at(
                     reference,
-                    "what a process function returns goes to another process and cannot be borrowed: \
-                     return an owned value, such as `String` for `&str`",
+                    "what a process function returns goes to another process and cannot be \
+                     borrowed: return an owned value, such as `String` for `&str`",
                 );
             }
         }
@@ -243,8 +249,8 @@ impl<'ast> Visit<'ast> for TypeCheck<'_> {
         let message = match self.place {
             Place::Parameter => "a type that borrows cannot be sent: take an owned type instead",
             Place::Output => {
-                "what a process function returns goes to another process and cannot be borrowed: return \
-                 an owned type"
+                "what a process function returns goes to another process and cannot be borrowed: \
+                 return an owned type"
             }
         };
         self.is_ordinary &= lifetime.ident == "_" && self.place == Place::Parameter;

@@ -11,12 +11,13 @@ use crate::errors::Errors;
 
 /// Reports the errors, in such a way that no use of the function adds another one.
 ///
-/// The first `compile_error!` stands where the length of an array should, and that array is the type of the
-/// arguments, of the result and of the function itself. A type with an error in it is taken for any
-/// other type and for one that has every trait, so whatever calls, sends or awaits compiles.
+/// The first `compile_error!` stands where the length of an array should, and that array is the
+/// type of the arguments, of the result and of the function itself. A type with an error in it is
+/// taken for any other type and for one that has every trait, so whatever calls, sends or awaits
+/// compiles.
 ///
-/// The user's function stays if it is an ordinary one, so that its own errors show at once, what it alone
-/// imports is not called unused, and an editor understands it.
+/// The user's function stays if it is an ordinary one, so that its own errors show at once, what it
+/// alone imports is not called unused, and an editor understands it.
 pub(super) fn stand_in(
     function: &ItemFn,
     signature: &Signature<'_>,

@@ -7,11 +7,12 @@ use syn::{Attribute, ItemFn};
 use super::parameter::generated_at;
 use crate::attribute::{self, Concern};
 
-/// The struct that has the function's name, the constant that is its value, and `items`, which are about them
-/// and which nobody can name.
+/// The struct that has the function's name, the constant that is its value, and `items`, which are
+/// about them and which nobody can name.
 ///
-/// A unit struct would be struct and constant in one, but clippy takes `square(5);` on a unit struct for a
-/// constructor call without effect. Both stand at the user's `fn`, for the lints about them.
+/// A unit struct would be struct and constant in one, but clippy takes `square(5);` on a unit
+/// struct for a constructor call without effect. Both stand at the user's `fn`, for the lints about
+/// them.
 pub(super) fn structure(function: &ItemFn, items: &TokenStream) -> TokenStream {
     let visibility = &function.vis;
     let name = name(function);
@@ -21,8 +22,8 @@ pub(super) fn structure(function: &ItemFn, items: &TokenStream) -> TokenStream {
         .filter(|attribute| Concern::of(attribute) != Concern::Body)
         .map(attribute::soften)
         .collect();
-    // In Rust what is deprecated may use itself. Here it is the constant, the body and all else in the anonymous
-    // constant that use the struct.
+    // In Rust what is deprecated may use itself. Here it is the constant, the body and all else in
+    // the anonymous constant that use the struct.
     let deprecation = attributes_of(function, Concern::Deprecation).next();
     let deprecation = deprecation.map(|_| quote!(#[allow(deprecated)]));
     let named = quote_spanned! {generated_at(function.sig.fn_token.span)=>
@@ -61,8 +62,8 @@ pub(super) fn structure(function: &ItemFn, items: &TokenStream) -> TokenStream {
     }
 }
 
-/// The function's name for all that is generated. It stands at the user's, but lints about names count it as
-/// the macro's and leave it alone.
+/// The function's name for all that is generated. It stands at the user's, but lints about names
+/// count it as the macro's and leave it alone.
 pub(super) fn name(function: &ItemFn) -> Ident {
     let mut name = function.sig.ident.clone();
     name.set_span(generated_at(name.span()));

@@ -207,7 +207,7 @@ impl WorkerEnd {
         anchor: OwnedFd,
         token: u64,
         greeting: Greeting,
-        recorder: Recorder,
+        recorder: Arc<Recorder>,
     ) -> io::Result<WorkerEnd> {
         let sender: IpcSender<Hello> = IpcSender::connect(descriptor::path_of(anchor.as_fd()))?;
         let (down, inbox) = wire::connect()?;

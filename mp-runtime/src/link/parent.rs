@@ -123,6 +123,11 @@ impl Link {
         self.recorder.cancel(chunk);
     }
 
+    /// Whether the worker aborted because an allocation failed.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        self.recorder.is_out_of_memory()
+    }
+
     /// What the worker is doing, or was doing when it died.
     pub(crate) fn running(&self) -> Option<Running> {
         self.recorder.running()

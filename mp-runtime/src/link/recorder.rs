@@ -8,6 +8,7 @@
 //! | `STARTED` | worker | when it began, nanoseconds of the monotonic clock |
 //! | `COMMITTED` | worker | how many bytes of records count |
 //! | `CANCELLED` | parent | the chunk whose further items shall not run |
+//! | `OUT_OF_MEMORY` | worker | 1 if it aborts because an allocation failed |
 //!
 //! The worker stores `ITEM` last and clears it first, with release order, so that a parent that
 //! sees an item (acquire) sees its chunk and start.
@@ -25,6 +26,7 @@ const ITEM: usize = 1;
 const STARTED: usize = 2;
 const COMMITTED: usize = 3;
 const CANCELLED: usize = 4;
+const OUT_OF_MEMORY: usize = 5;
 
 /// The bytes for records: with the words before them, 64 KiB.
 const CAPACITY_BYTES: usize = (64 << 10) - 128;
@@ -92,6 +94,15 @@ impl Recorder {
 
     pub(super) fn cancel(&self, chunk: u64) {
         self.0.word(CANCELLED).store(chunk, Ordering::Relaxed);
+    }
+
+    /// Leaves word that this process aborts for lack of memory; async-signal-safe.
+    pub(crate) fn set_out_of_memory(&self) {
+        self.0.word(OUT_OF_MEMORY).store(1, Ordering::Release);
+    }
+
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        self.0.word(OUT_OF_MEMORY).load(Ordering::Acquire) == 1
     }
 
     /// What the worker is doing, or was doing when it died.

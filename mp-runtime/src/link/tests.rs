@@ -1,1 +1,95 @@
+use super::message::{read_records, write_record};
+use super::*;
 
+fn greeting() -> Greeting {
+    Greeting {
+        fingerprint: 1,
+        function_count: 0,
+        failure: None,
+    }
+}
+
+#[test]
+fn a_released_parent_does_not_wait_for_its_worker() {
+    let server = Server::open().expect("a server can be opened");
+    server.releaser().release();
+    assert!(server.accept().is_err());
+}
+
+#[test]
+fn a_stranger_without_the_token_is_refused() {
+    let server = Server::open().expect("a server can be opened");
+    let anchor = server.anchor().try_clone().expect("there are descriptors");
+    let token = server.token() ^ 1;
+    let (recorder, _fd) = Recorder::create().expect("a recorder can be made");
+    let stranger = std::thread::spawn(move || {
+        WorkerEnd::introduce(anchor, token, greeting(), recorder.into()).is_ok()
+    });
+    let refused = server
+        .accept()
+        .map(drop)
+        .expect_err("it does not know the token");
+    assert!(
+        refused.to_string().contains("had not been started"),
+        "{refused}"
+    );
+    stranger.join().expect("it was refused after it had spoken");
+}
+
+#[test]
+fn records_are_found_again() {
+    let mut body = Vec::new();
+    write_record(&mut body, 5, 17, Status::Returned, b"result");
+    write_record(&mut body, 5, 18, Status::Panicked, b"");
+    write_record(&mut body, 5, 0, Status::ChunkEnd, b"");
+    let records = read_records(&body).expect("they were just written");
+    let items: Vec<_> = records
+        .iter()
+        .map(|record| (record.chunk, record.item))
+        .collect();
+    assert_eq!(items, [(5, 17), (5, 18), (5, 0)]);
+    assert_eq!(&body[records[0].payload.clone()], b"result");
+    assert_eq!(records[1].status, Status::Panicked);
+}
+
+#[test]
+fn random_bytes_are_no_records_and_no_panic() {
+    // xorshift64 (Marsaglia, 2003).
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for length in 1..500 {
+        let body: Vec<u8> = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        })
+        .take(length)
+        .collect();
+        for record in read_records(&body).into_iter().flatten() {
+            assert!(record.payload.end <= body.len());
+        }
+    }
+}
+
+#[test]
+fn the_recorder_tells_what_was_committed_and_what_was_running() {
+    let (parent, fd) = Recorder::create().expect("a recorder can be made");
+    let worker = Recorder::attach(&fd).expect("it is as large as it was made");
+    assert!(parent.running().is_none() && parent.records().1.is_empty());
+
+    worker.begin(3, 0);
+    let running = parent.running().expect("an item is running");
+    assert_eq!((running.chunk, running.item), (3, 0));
+    let mut record = Vec::new();
+    write_record(&mut record, 3, 0, Status::Returned, b"one");
+    worker.commit(0, &record);
+    worker.end();
+    assert!(parent.running().is_none());
+    let (body, records) = parent.records();
+    assert_eq!(&body[records[0].payload.clone()], b"one");
+
+    worker.clear();
+    assert!(parent.records().1.is_empty());
+    parent.cancel(3);
+    assert!(worker.is_cancelled(3) && !worker.is_cancelled(4));
+}

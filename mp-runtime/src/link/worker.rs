@@ -1,6 +1,7 @@
 //! The worker's side.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Recorder;
@@ -16,7 +17,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) struct WorkerEnd {
     inbox: Inbox,
     outbox: Outbox,
-    recorder: Recorder,
+    recorder: Arc<Recorder>,
     /// The records that were not sent; the recorder has the same bytes.
     pending: Vec<u8>,
     flushed: Instant,
@@ -44,7 +45,7 @@ impl Chunk {
 }
 
 impl WorkerEnd {
-    pub(crate) fn new(inbox: Inbox, outbox: Outbox, recorder: Recorder) -> WorkerEnd {
+    pub(crate) fn new(inbox: Inbox, outbox: Outbox, recorder: Arc<Recorder>) -> WorkerEnd {
         WorkerEnd {
             inbox,
             outbox,

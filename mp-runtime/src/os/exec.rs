@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use nix::libc;
+use nix::sys::signal::{SigSet, Signal};
 
 /// The running binary: the same inode even if the file at its path was replaced or removed.
 pub(crate) const THIS_BINARY: &str = "/proc/self/exe";
@@ -24,7 +25,7 @@ pub(crate) struct Launch {
 
 impl Launch {
     /// Forks and execs; the new process keeps the descriptors `inherit` under the numbers they
-    /// have here, and ignores SIGINT until it decides otherwise. Returns its process id.
+    /// have here, and SIGINT waits until it is ready for it. Returns its process id.
     ///
     /// # Errors
     ///
@@ -50,7 +51,7 @@ impl Launch {
             for &fd in &inherit {
                 keep_at_exec(fd)?;
             }
-            ignore_interrupt()
+            block_interrupt()
         };
         // SAFETY: `prepare` runs between fork and exec: it makes system calls that are
         // async-signal-safe, allocates nothing and takes no lock.
@@ -65,7 +66,7 @@ impl Launch {
 pub(crate) fn forget(process_id: u32) {
     let id = nix::unistd::Pid::from_raw(process_id.cast_signed());
     // It is our child and was not collected, so the id is its; it may have ended.
-    let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGKILL);
+    let _ = nix::sys::signal::kill(id, Signal::SIGKILL);
     let _ = super::uninterrupted(|| Ok(nix::sys::wait::waitpid(id, None)?));
 }
 
@@ -77,10 +78,7 @@ fn keep_at_exec(fd: RawFd) -> io::Result<()> {
     }
 }
 
-fn ignore_interrupt() -> io::Result<()> {
-    // SAFETY: sets a disposition that runs no code.
-    match unsafe { libc::signal(libc::SIGINT, libc::SIG_IGN) } {
-        libc::SIG_ERR => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
+/// Exec keeps the mask; the standard library has emptied it before it calls this.
+fn block_interrupt() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGINT).thread_block()?)
 }

@@ -7,6 +7,7 @@ pub(crate) mod descriptor;
 pub(crate) mod environment;
 pub(crate) mod exec;
 pub(crate) mod limit;
+pub(crate) mod out_of_memory;
 pub(crate) mod pidfd;
 pub(crate) mod shared_page;
 pub(crate) mod signal;

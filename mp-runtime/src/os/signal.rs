@@ -17,7 +17,8 @@ pub(crate) fn obey_deliberate_interrupts_only() -> io::Result<()> {
     let action = SigAction::new(SigHandler::SigAction(on_interrupt), flags, SigSet::empty());
     // SAFETY: the handler reads its arguments and makes async-signal-safe calls only.
     unsafe { sigaction(Signal::SIGINT, &action) }?;
-    Ok(())
+    // It was blocked at the exec, so that none was missed before the handler was there.
+    Ok(SigSet::from(Signal::SIGINT).thread_unblock()?)
 }
 
 extern "C" fn on_interrupt(

@@ -27,3 +27,9 @@ pub(crate) fn spawn(
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     thread
 }
+
+/// Runs code of the program, such as a waker, whose panic must not end the thread it is called on.
+/// The panic was reported by the program's hook.
+pub(crate) fn contained(call: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+}

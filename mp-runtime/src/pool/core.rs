@@ -32,6 +32,8 @@ pub(super) struct Config {
 /// A pool.
 pub(super) struct Core {
     pub(super) config: Config,
+    /// The process that made it.
+    owner_id: u32,
     state: Mutex<State>,
     /// Notified when a slot or the phase changes, and when work comes that slots wait for.
     changed: Condvar,
@@ -89,6 +91,7 @@ impl Core {
         let worker_count = config.worker_count;
         let core = Arc::new(Core {
             config,
+            owner_id: std::process::id(),
             state: Mutex::new(State {
                 phase: Phase::Opening,
                 queue: Queue::default(),
@@ -291,6 +294,10 @@ impl Core {
 
     /// Ends everything now.
     pub(super) fn terminate(&self) {
+        if std::process::id() != self.owner_id {
+            // The program forked: this is a copy, and the workers belong to the original.
+            return;
+        }
         let mut state = self.state();
         if state.phase != Phase::Terminated && state.live_slots > 0 {
             let error = self.terminated();
@@ -412,6 +419,7 @@ impl Core {
             let mut outcomes = busy.complete(records, reply, &who);
             let running = link.running().filter(|running| running.chunk == busy.chunk);
             has_worked = running.is_some() || !outcomes.is_empty();
+            let exit = exit.after(link.is_out_of_memory(), &child);
             let timed_out = busy.timed_out;
             let failure = |who: Who| match timed_out {
                 Some((_, limit)) => who.timed_out(limit, exit),
@@ -464,9 +472,20 @@ impl Core {
     /// A slot's thread ends.
     pub(super) fn slot_ended(&self, index: usize, failure: Option<Error>) {
         let mut state = self.state();
-        state.slots[index].state = SlotState::Stopped(failure);
+        let slot = &mut state.slots[index];
+        let last = std::mem::replace(&mut slot.state, SlotState::Stopped(failure));
+        slot.link = None;
+        let child = slot.child.take();
         state.live_slots -= 1;
         self.changed.notify_all();
+        drop(state);
+        // Only a bug leaves something here; its worker must not stay, nor its caller wait.
+        if let Some(child) = child {
+            child.kill();
+        }
+        if let SlotState::Busy(busy) = last {
+            busy.job.deliver(busy.left_out(&self.terminated()));
+        }
     }
 
     /// Whether a pool that is closed has nothing left to do.

@@ -173,7 +173,7 @@ impl Job {
         let waker = self.results().waker.take();
         self.arrived.notify_all();
         if let Some(waker) = waker {
-            waker.wake();
+            crate::os::thread::contained(|| waker.wake());
         }
     }
 

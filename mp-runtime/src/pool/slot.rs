@@ -200,9 +200,17 @@ impl Busy {
 
 /// What the thread of slot `index` does until the pool needs the slot no more.
 pub(super) fn run(core: &Arc<Core>, index: usize) {
+    /// Whatever happens, nobody shall wait for a slot whose thread is gone.
+    struct Ending<'c>(&'c Core, usize, Option<Error>);
+    impl Drop for Ending<'_> {
+        fn drop(&mut self) {
+            self.0.slot_ended(self.1, self.2.take());
+        }
+    }
+
     IS_SLOT_THREAD.set(true);
+    let mut ending = Ending(core, index, None);
     let mut failed_starts = 0;
-    let mut failure = None;
     loop {
         let error = match start(core, index) {
             Ok(None) => break,
@@ -221,7 +229,7 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
                 crate::process::short_life(&child, exit)
             }
             Err(error) if core.state().phase == Phase::Opening => {
-                failure = Some(error);
+                ending.2 = Some(error);
                 break;
             }
             Err(error) => error,
@@ -231,7 +239,6 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
             break;
         }
     }
-    core.slot_ended(index, failure);
 }
 
 /// Starts a worker; `None` if none is needed any more.

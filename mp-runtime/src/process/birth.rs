@@ -3,15 +3,14 @@
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::launch::Boot;
 use super::{info, panic, serve};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Greeting, Recorder, WorkerEnd};
-use crate::os::{self, descriptor, environment, limit, pidfd::PidFd, signal};
+use crate::os::{self, descriptor, environment, limit, out_of_memory, pidfd::PidFd, signal};
 use crate::registry::Catalogue;
 use crate::wire::{self, Decoder};
 
@@ -140,11 +139,11 @@ fn work(boot: Boot, lifeline: OwnedFd, recorder: &OwnedFd, anchor: OwnedFd) -> !
     info::assume(boot.identity.clone());
     INITIALIZED.store(true, Ordering::Release);
     panic::install_hook();
-    let prepared = prepare(&boot, lifeline);
     let recorder = match Recorder::attach(recorder) {
-        Ok(recorder) => recorder,
+        Ok(recorder) => Arc::new(recorder),
         Err(_) => signal::end_now(),
     };
+    let prepared = prepare(&boot, lifeline, &recorder);
     let catalogue = Catalogue::get();
     let failure = match (&catalogue, prepared) {
         (Err(error), _) => Some(error.to_string()),
@@ -170,7 +169,7 @@ fn work(boot: Boot, lifeline: OwnedFd, recorder: &OwnedFd, anchor: OwnedFd) -> !
     }
 }
 
-fn prepare(boot: &Boot, lifeline: OwnedFd) -> Result<(), String> {
+fn prepare(boot: &Boot, lifeline: OwnedFd, recorder: &Arc<Recorder>) -> Result<(), String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
@@ -182,6 +181,9 @@ fn prepare(boot: &Boot, lifeline: OwnedFd) -> Result<(), String> {
             .map_err(|error| format!("it cannot be bound to the processors {cpus:?}: {error}"))?;
     }
     if let Some(bytes) = boot.memory_limit {
+        let recorder = Arc::clone(recorder);
+        out_of_memory::notice(move || recorder.set_out_of_memory())
+            .map_err(failed("it could not set up SIGABRT"))?;
         limit::limit_memory(bytes).map_err(failed("its memory could not be limited"))?;
     }
     Ok(())

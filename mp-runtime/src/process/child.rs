@@ -45,6 +45,19 @@ pub(crate) struct Exit {
 pub(crate) enum OutOfMemory {
     /// The kernel killed a process of the cgroup for it.
     Kernel,
+    /// An allocation failed, since the process may have so many bytes.
+    Limit(u64),
+}
+
+impl Exit {
+    /// Adds what the process left word of: that an allocation had failed.
+    pub(crate) fn after(self, allocation_failed: bool, child: &Child) -> Exit {
+        let limit = child.memory_limit.filter(|_| allocation_failed);
+        Exit {
+            out_of_memory: self.out_of_memory.or(limit.map(OutOfMemory::Limit)),
+            ..self
+        }
+    }
 }
 
 impl Child {
@@ -170,6 +183,12 @@ impl std::fmt::Display for OutOfMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             OutOfMemory::Kernel => f.write_str("the kernel killed it for lack of memory"),
+            OutOfMemory::Limit(bytes) => {
+                write!(
+                    f,
+                    "an allocation failed within its memory limit of {bytes} bytes"
+                )
+            }
         }
     }
 }

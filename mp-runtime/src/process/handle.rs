@@ -241,7 +241,7 @@ fn receive(
             break;
         }
     }
-    let exit = child.wait();
+    let exit = child.wait().after(link.is_out_of_memory(), child);
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
         (None, Some(reason)) => Err(who.broke_off(&reason)),
@@ -255,7 +255,7 @@ impl Outcome {
         let before = std::mem::replace(&mut *self.state(), State::Ready(answer));
         self.ready.notify_all();
         if let State::Waiting(Some(waker)) = before {
-            waker.wake();
+            os::thread::contained(|| waker.wake());
         }
     }
 

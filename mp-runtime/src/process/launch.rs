@@ -15,7 +15,7 @@ use super::builder::Stdio;
 use super::info::{self, Identity};
 use super::{Child, ProcessInfo, birth, watch};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Events, Link, Recorder, Server};
+use crate::link::{Events, Greeting, Link, Recorder, Server};
 use crate::os::{descriptor, exec, pidfd::PidFd};
 use crate::registry::Catalogue;
 use crate::wire::Payload;
@@ -110,6 +110,13 @@ impl LaunchSpec {
 
     fn start(self, identity: Identity) -> io::Result<Launched> {
         watch::start()?;
+        if let Some(dir) = &self.current_dir {
+            // The exec would fail with the same error, without saying of what.
+            std::fs::metadata(dir).map_err(|error| {
+                let message = format!("its working directory {}: {error}", dir.display());
+                io::Error::new(error.kind(), message)
+            })?;
+        }
         let server = Server::open()?;
         let (recorder, recorder_fd) = Recorder::create()?;
         let (lifeline, workers_end) = descriptor::stream_pair()?;
@@ -264,22 +271,71 @@ impl Launched {
                 None => refuse(error.to_string()),
             }
         })?;
-        let catalogue = Catalogue::get()?;
-        if greeting.fingerprint != catalogue.fingerprint() {
-            return Err(refuse(format!(
-                "its binary differs from this one: it has {} process functions and the \
-                 fingerprint {:016x}, here are {} and {:016x}; start the program again after a build",
-                greeting.function_count,
-                greeting.fingerprint,
-                catalogue.len(),
-                catalogue.fingerprint(),
-            )));
-        }
-        if let Some(failure) = greeting.failure {
-            return Err(refuse(failure));
-        }
+        check_greeting(greeting, Catalogue::get()?).map_err(refuse)?;
         let (link, events, farewell) = channels.open(recorder, Arc::clone(child.pidfd()));
         child.at_end(farewell);
         Ok((link, events))
+    }
+}
+
+/// Whether the worker can work, and for this program; or why not.
+fn check_greeting(greeting: Greeting, catalogue: &Catalogue) -> Result<(), String> {
+    if greeting.fingerprint != catalogue.fingerprint() {
+        return Err(format!(
+            "its binary differs from this one: it has {} process functions and the fingerprint \
+             {:016x}, here are {} and {:016x}; start the program again after a build",
+            greeting.function_count,
+            greeting.fingerprint,
+            catalogue.len(),
+            catalogue.fingerprint(),
+        ));
+    }
+    greeting.failure.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greeting(fingerprint: u64, failure: Option<&str>) -> Greeting {
+        Greeting {
+            fingerprint,
+            function_count: 3,
+            failure: failure.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_binary_differs_is_refused_with_a_sentence() {
+        let catalogue = Catalogue::get().expect("no two functions have one name");
+        let other = greeting(catalogue.fingerprint() ^ 1, None);
+        let reason = check_greeting(other, catalogue).expect_err("it differs");
+        assert!(
+            reason.contains("its binary differs from this one"),
+            "{reason}"
+        );
+        let same = greeting(catalogue.fingerprint(), None);
+        assert_eq!(check_greeting(same, catalogue), Ok(()));
+    }
+
+    #[test]
+    fn a_worker_that_says_it_cannot_work_is_refused() {
+        let catalogue = Catalogue::get().expect("no two functions have one name");
+        let broken = greeting(catalogue.fingerprint(), Some("no memory"));
+        assert_eq!(
+            check_greeting(broken, catalogue),
+            Err("no memory".to_owned())
+        );
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        for bad in ["", "a\0b", &"x".repeat(256)] {
+            assert_eq!(
+                check_name(Some(bad)).map_err(|error| error.kind()),
+                Err(ErrorKind::Spawn)
+            );
+        }
+        assert!(check_name(Some("render")).is_ok() && check_name(None).is_ok());
     }
 }

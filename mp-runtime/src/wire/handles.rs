@@ -184,8 +184,8 @@ impl HandleWatch {
         if self.channels + self.regions == 0 {
             return Ok(None);
         }
+        let handles = collect_pushed(self.regions)?;
         (self.channels, self.regions) = (0, 0);
-        let handles = collect_pushed()?;
         let none = handles.channels.is_empty() && handles.regions.is_empty();
         Ok((!none).then_some(handles))
     }
@@ -200,7 +200,7 @@ impl HandleWatch {
 
     /// Makes the counts exact.
     fn settle(&mut self) -> Result<(), EncodeError> {
-        let handles = collect_pushed()?;
+        let handles = collect_pushed(self.regions)?;
         let count = handles.channels.len() + handles.regions.len();
         (self.channels, self.regions) = (0, 0);
         if count > HANDLE_LIMIT {
@@ -235,7 +235,7 @@ fn discard_pushed() {
 }
 
 /// Empties the list of what will be sent, into `Handles`.
-fn collect_pushed() -> Result<Handles, EncodeError> {
+fn collect_pushed(most_regions: u64) -> Result<Handles, EncodeError> {
     let collected = (|| {
         let mut index = Encoder::default();
         index.ignore_handles();
@@ -244,7 +244,8 @@ fn collect_pushed() -> Result<Handles, EncodeError> {
         let channels = super::Decoder::new(&index)
             .u64()
             .map_err(std::io::Error::other)?;
-        descriptor::require_room(HANDLE_LIMIT + 3)?;
+        // One for the probe, two for the channel they go through.
+        descriptor::require_room(channels as usize + most_regions as usize + 3)?;
         let (sender, receiver) = ipc::channel::<Collected>()?;
         let channels = channels as usize;
         let message = Collected {
@@ -262,7 +263,6 @@ fn collect_pushed() -> Result<Handles, EncodeError> {
         Ok(handles)
     })();
     collected.map_err(|error: std::io::Error| {
-        discard_pushed();
         EncodeError::new(format!("its handles could not be put in: {error}"))
     })
 }
