@@ -1,6 +1,7 @@
 //! The bodies of the messages.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::wire::{DecodeError, Decoder, Encoder};
 
@@ -13,40 +14,70 @@ pub(super) const RECORDS: u8 = 3;
 /// Up, from the parent itself: the worker has ended, and nothing comes after this.
 pub(super) const FAREWELL: u8 = 4;
 
-/// Writes a call.
-pub(crate) struct CallBuilder {
-    body: Encoder,
+/// A call as it is sent: a table of its items, and the bytes of their arguments, which lie one
+/// behind the other wherever they were encoded.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(super) table: Vec<u8>,
+    pub(super) args: Arc<Vec<u8>>,
+    pub(super) range: Range<usize>,
 }
 
-impl CallBuilder {
-    /// A call of function number `function`; `items` will follow.
-    pub(crate) fn new(function: u32, chunk: u64, items: usize) -> CallBuilder {
-        let mut body = Encoder::default();
-        body.u32(function);
-        body.u64(chunk);
-        body.u64(items as u64);
-        CallBuilder { body }
+impl Call {
+    /// A call of function number `function`. `items` are the number of each item, and where its
+    /// arguments end, counted from the start of `range` in `args`.
+    pub(crate) fn new(
+        function: u32,
+        chunk: u64,
+        items: impl ExactSizeIterator<Item = (usize, usize)>,
+        args: Arc<Vec<u8>>,
+        range: Range<usize>,
+    ) -> Call {
+        let mut table = Encoder::default();
+        table.u32(function);
+        table.u64(chunk);
+        table.u64(items.len() as u64);
+        for (number, end) in items {
+            table.u64(number as u64);
+            table.u64(end as u64);
+        }
+        Call {
+            table: table.into_plain_bytes(),
+            args,
+            range,
+        }
     }
 
-    /// Adds an item: its number, and its arguments as they were encoded.
-    pub(crate) fn item(&mut self, number: u64, args: &[u8]) {
-        self.body.u64(number);
-        self.body.plain(args);
-    }
-
-    pub(crate) fn into_body(self) -> Vec<u8> {
-        self.body.into_plain_bytes()
+    pub(super) fn args(&self) -> &[u8] {
+        &self.args[self.range.clone()]
     }
 }
 
-/// What a call says, its items still to be read with [`read_item`].
-pub(super) fn read_call(from: &mut Decoder<'_>) -> Result<(u32, u64, u64), DecodeError> {
-    Ok((from.u32()?, from.u64()?, from.u64()?))
+/// The table of a call that was received.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) function: u32,
+    pub(super) chunk: u64,
+    /// Number and end of each item.
+    pub(super) items: Vec<(u64, usize)>,
+    /// Where the arguments begin in the body.
+    pub(super) args_at: usize,
 }
 
-/// The next item of a call: its number and its arguments.
-pub(super) fn read_item<'b>(from: &mut Decoder<'b>) -> Result<(u64, &'b [u8]), DecodeError> {
-    Ok((from.u64()?, from.bytes()?))
+impl Table {
+    pub(super) fn read(body: &[u8]) -> Result<Table, DecodeError> {
+        let mut from = Decoder::new(body);
+        let (function, chunk, count) = (from.u32()?, from.u64()?, from.u64()?);
+        let items = (0..count)
+            .map(|_| Ok((from.u64()?, from.u64()? as usize)))
+            .collect::<Result<_, DecodeError>>()?;
+        Ok(Table {
+            function,
+            chunk,
+            items,
+            args_at: body.len() - from.left(),
+        })
+    }
 }
 
 /// What became of an item, or of a chunk.
@@ -88,7 +119,22 @@ pub(crate) struct Record {
 }
 
 /// What a record takes besides its payload, in bytes.
-const RECORD_HEADER_BYTES: usize = 8 + 8 + 1 + 8;
+pub(super) const RECORD_HEADER_BYTES: usize = 8 + 8 + 1 + 8;
+
+/// Appends what stands before the payload of a record to `to`.
+pub(super) fn write_record_header(
+    to: &mut Vec<u8>,
+    chunk: u64,
+    item: u64,
+    status: Status,
+    payload_bytes: usize,
+) {
+    to.reserve(RECORD_HEADER_BYTES);
+    to.extend_from_slice(&chunk.to_le_bytes());
+    to.extend_from_slice(&item.to_le_bytes());
+    to.push(status as u8);
+    to.extend_from_slice(&(payload_bytes as u64).to_le_bytes());
+}
 
 /// Appends a record to `to`.
 pub(super) fn write_record(
@@ -98,11 +144,7 @@ pub(super) fn write_record(
     status: Status,
     payload: &[u8],
 ) {
-    to.reserve(RECORD_HEADER_BYTES + payload.len());
-    to.extend_from_slice(&chunk.to_le_bytes());
-    to.extend_from_slice(&item.to_le_bytes());
-    to.push(status as u8);
-    to.extend_from_slice(&(payload.len() as u64).to_le_bytes());
+    write_record_header(to, chunk, item, status, payload.len());
     to.extend_from_slice(payload);
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::libc::SIGKILL;
 
-use super::message::{self, Record, read_records};
+use super::message::{self, Call, Record, read_records};
 use super::{Recorder, Running};
 use crate::os::{self, pidfd::PidFd};
 use crate::wire::{self, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
@@ -88,14 +88,12 @@ pub(crate) fn open(
 impl Link {
     /// Sends a call, without waiting for the worker to take it. If it cannot be sent the worker is
     /// killed, and its end tells what became of the call.
-    pub(crate) fn call(&self, body: Vec<u8>, handles: Option<Arc<Handles>>) {
+    pub(crate) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
         let (outbox, pidfd) = (self.outbox.clone(), Arc::clone(&self.pidfd));
-        let may_block = Outbox::may_block(&body);
+        let may_block = Outbox::may_block(call.table.len() + call.args().len());
         let send = move || {
-            if outbox
-                .send(message::CALL, &body, handles.as_deref())
-                .is_err()
-            {
+            let sent = outbox.send(message::CALL, &call.table, call.args(), handles.as_deref());
+            if sent.is_err() {
                 // A worker that is gone needs no signal and takes none.
                 let _ = pidfd.send_signal(SIGKILL);
             }
@@ -113,7 +111,7 @@ impl Link {
 
     /// Asks an idle worker to exit.
     pub(crate) fn stop(&self) {
-        if self.outbox.send(message::STOP, &[], None).is_err() {
+        if self.outbox.send(message::STOP, &[], &[], None).is_err() {
             let _ = self.pidfd.send_signal(SIGKILL);
         }
     }
@@ -161,5 +159,5 @@ impl Events {
 
 /// Puts the farewell at the end of what the worker has sent.
 pub(crate) fn say_farewell(worker: &Outbox) -> io::Result<()> {
-    worker.send(message::FAREWELL, &[], None)
+    worker.send(message::FAREWELL, &[], &[], None)
 }

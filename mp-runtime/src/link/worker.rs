@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Recorder;
-use super::message::{self, Status, write_record};
-use crate::wire::{Decoder, Handles, Inbox, Message, Outbox, Payload};
+use super::message::{self, RECORD_HEADER_BYTES, Status, Table, write_record, write_record_header};
+use crate::wire::{Handles, Inbox, Message, Outbox, Payload};
 
 /// Results wait no longer than this for others to be sent with them, and never past the end of
 /// their chunk.
@@ -25,22 +25,32 @@ pub(crate) struct WorkerEnd {
 
 /// A call that came.
 pub(crate) struct Chunk {
-    pub(crate) function: u32,
-    pub(crate) number: u64,
-    item_count: u64,
+    table: Table,
     message: Message,
-    items_at: usize,
 }
 
 impl Chunk {
+    pub(crate) fn function(&self) -> u32 {
+        self.table.function
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.table.chunk
+    }
+
     pub(crate) fn handles(&self) -> Option<&Handles> {
         self.message.handles.as_ref()
     }
 
     /// The items: number and arguments.
     pub(crate) fn items(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut from = Decoder::new(&self.message.body[self.items_at..]);
-        (0..self.item_count).map_while(move |_| message::read_item(&mut from).ok())
+        let args = &self.message.body[self.table.args_at..];
+        let mut start = 0;
+        self.table.items.iter().map(move |&(number, end)| {
+            let item = args.get(start..end).unwrap_or_default();
+            start = end;
+            (number, item)
+        })
     }
 }
 
@@ -62,16 +72,8 @@ impl WorkerEnd {
             .next()
             .ok()
             .filter(|message| message.kind == message::CALL)?;
-        let mut from = Decoder::new(&message.body);
-        let (function, number, item_count) = message::read_call(&mut from).ok()?;
-        let items_at = message.body.len() - from.left();
-        Some(Chunk {
-            function,
-            number,
-            item_count,
-            message,
-            items_at,
-        })
+        let table = Table::read(&message.body).ok()?;
+        Some(Chunk { table, message })
     }
 
     /// Begins an item, unless the chunk was cancelled meanwhile.
@@ -96,20 +98,20 @@ impl WorkerEnd {
         payload: &Payload,
     ) -> io::Result<()> {
         let before = self.pending.len();
-        write_record(&mut self.pending, chunk, item, status, &payload.bytes);
-        let record_bytes = self.pending.len() - before;
-        if payload.handles.is_some() || !self.recorder.has_room(0, record_bytes) {
-            let record = self.pending.split_off(before);
+        let bytes = RECORD_HEADER_BYTES + payload.bytes.len();
+        if payload.handles.is_some() || !self.recorder.has_room(0, bytes) {
             self.flush()?;
+            let mut header = Vec::new();
+            write_record_header(&mut header, chunk, item, status, payload.bytes.len());
+            let handles = payload.handles.as_ref();
             self.outbox
-                .send(message::RECORDS, &record, payload.handles.as_ref())?;
+                .send(message::RECORDS, &header, &payload.bytes, handles)?;
         } else {
-            if !self.recorder.has_room(before, record_bytes) {
-                let record = self.pending.split_off(before);
+            if !self.recorder.has_room(before, bytes) {
                 self.flush()?;
-                self.pending = record;
             }
-            let committed = self.pending.len() - record_bytes;
+            let committed = self.pending.len();
+            write_record(&mut self.pending, chunk, item, status, &payload.bytes);
             self.recorder.commit(committed, &self.pending[committed..]);
         }
         self.recorder.end();
@@ -134,7 +136,8 @@ impl WorkerEnd {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.outbox.send(message::RECORDS, &self.pending, None)?;
+        self.outbox
+            .send(message::RECORDS, &self.pending, &[], None)?;
         self.recorder.clear();
         self.pending.clear();
         Ok(())

@@ -11,7 +11,7 @@ use super::queue::Queue;
 use super::segment::{Piece, Segment};
 use super::slot::{self, Busy, Slot, SlotState};
 use crate::error::{Error, ErrorKind};
-use crate::link::{CallBuilder, Link, Record, Reply, Status};
+use crate::link::{Link, Record, Reply, Status};
 use crate::os;
 use crate::process::{Child, Exit, ProcessInfo, Who, call_at};
 
@@ -555,12 +555,8 @@ impl Core {
             job,
             piece,
         } = dispatch;
-        let mut call = CallBuilder::new(job.function_number, chunk, piece.range.len());
-        for position in piece.range.clone() {
-            let number = piece.segment.number(position);
-            call.item(number as u64, piece.segment.args(position));
-        }
-        link.call(call.into_body(), piece.segment.handles.clone());
+        let call = piece.call(job.function_number, chunk);
+        link.call(call, piece.segment.handles.clone());
         if let Some(limit) = job.timeout {
             self.watch_timeout(slot, chunk, limit, limit);
         }

@@ -58,7 +58,7 @@ use crate::process::{ProcessInfo, cpu_count};
 use crate::registry::ProcessFn;
 
 /// How often a chunk is sent again when its worker died before it ran any of it.
-const MAX_UNSTARTED: u32 = 3;
+const MAX_UNSTARTED: u32 = 10;
 
 /// A pool of processes that run functions (`multiprocessing.Pool`).
 ///

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::link::Call;
 use crate::registry::ProcessFn;
 use crate::wire::{EncodeError, Encoder, Handles, Payload};
 
@@ -14,7 +15,7 @@ const SEGMENT_BYTES: usize = 256 << 10;
 pub(super) struct Segment {
     numbers: Vec<usize>,
     ends: Vec<usize>,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     pub(super) handles: Option<Arc<Handles>>,
 }
 
@@ -24,12 +25,11 @@ impl Segment {
         self.numbers[position]
     }
 
-    /// Its arguments.
-    pub(super) fn args(&self, position: usize) -> &[u8] {
-        let start = position
+    /// Where the arguments of the item at `position` begin.
+    fn start(&self, position: usize) -> usize {
+        position
             .checked_sub(1)
-            .map_or(0, |before| self.ends[before]);
-        &self.bytes[start..self.ends[position]]
+            .map_or(0, |before| self.ends[before])
     }
 
     pub(super) fn len(&self) -> usize {
@@ -83,12 +83,15 @@ impl SegmentBuilder {
             encoder,
         } = std::mem::take(self);
         match encoder.finish() {
-            Ok(Payload { bytes, handles }) => Ok(Arc::new(Segment {
-                numbers,
-                ends,
-                bytes,
-                handles: handles.map(Arc::new),
-            })),
+            Ok(Payload { bytes, handles }) => {
+                let (bytes, handles) = (Arc::new(bytes), handles.map(Arc::new));
+                Ok(Arc::new(Segment {
+                    numbers,
+                    ends,
+                    bytes,
+                    handles,
+                }))
+            }
             Err(error) => Err((error, numbers)),
         }
     }
@@ -144,6 +147,24 @@ impl Piece {
         };
         self.range.start = middle;
         front
+    }
+
+    /// Its items as a call of function number `function`.
+    pub(super) fn call(&self, function: u32, chunk: u64) -> Call {
+        let segment = &self.segment;
+        let range = segment.start(self.range.start)..segment.start(self.range.end);
+        let end = |position| segment.ends[position] - range.start;
+        let items = self
+            .range
+            .clone()
+            .map(|position| (segment.number(position), end(position)));
+        Call::new(
+            function,
+            chunk,
+            items,
+            Arc::clone(&segment.bytes),
+            range.clone(),
+        )
     }
 
     /// The places of its items in what was mapped over.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::handle::Process;
 use super::{LaunchSpec, Role, not_encoded};
 use crate::error::Error;
-use crate::link::CallBuilder;
+use crate::link::Call;
 use crate::os::descriptor;
 use crate::registry::{Catalogue, ProcessFn};
 use crate::wire::Payload;
@@ -132,10 +132,12 @@ impl Builder {
         let payload = Payload::encode(|to| F::__encode(&args, to))
             .map_err(|error| not_encoded(function, None, &error))?;
         let number = Catalogue::get()?.number(function).unwrap_or(u32::MAX);
-        let mut call = CallBuilder::new(number, super::handle::ONLY_CHUNK, 1);
-        call.item(0, &payload.bytes);
+        let args = Arc::new(payload.bytes);
+        let whole = 0..args.len();
+        let items = std::iter::once((0, args.len()));
+        let call = Call::new(number, super::handle::ONLY_CHUNK, items, args, whole);
         let handles = payload.handles.map(Arc::new);
-        Process::start(self.spec, function, call.into_body(), handles, F::__decode)
+        Process::start(self.spec, function, call, handles, F::__decode)
     }
 }
 

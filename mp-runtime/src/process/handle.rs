@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::{Answer, Child, LaunchSpec, ProcessInfo, Who};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Event, Events, Link, Record, Reply, Status};
+use crate::link::{Call, Event, Events, Link, Record, Reply, Status};
 use crate::os;
 use crate::registry::Function;
 use crate::wire::{DecodeError, Decoder, Handles};
@@ -65,7 +65,7 @@ impl<R> Process<R> {
     pub(super) fn start(
         spec: LaunchSpec,
         function: &'static Function,
-        call: Vec<u8>,
+        call: Call,
         handles: Option<Arc<Handles>>,
         decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
     ) -> Result<Process<R>, Error> {

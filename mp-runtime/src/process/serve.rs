@@ -26,21 +26,21 @@ fn run_chunk(
     catalogue: &'static Catalogue,
     chunk: &Chunk,
 ) -> std::io::Result<()> {
-    let function = catalogue.function(chunk.function);
+    let function = catalogue.function(chunk.function());
     for (item, args) in chunk.items() {
-        if !end.begin(chunk.number, item) {
+        if !end.begin(chunk.number(), item) {
             break;
         }
         let (status, payload) = match function {
             Some(function) => run_item(function, args, chunk.handles()),
             None => (
                 Status::NotDecoded,
-                text(format!("there is no function {}", chunk.function)),
+                text(format!("there is no function {}", chunk.function())),
             ),
         };
-        end.end(chunk.number, item, status, &payload)?;
+        end.end(chunk.number(), item, status, &payload)?;
     }
-    end.end_chunk(chunk.number)
+    end.end_chunk(chunk.number())
 }
 
 fn run_item(function: &Function, args: &[u8], handles: Option<&Handles>) -> (Status, Payload) {

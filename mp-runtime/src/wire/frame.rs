@@ -58,23 +58,39 @@ pub(crate) fn connect() -> io::Result<(Outbox, Inbox)> {
 }
 
 impl Outbox {
-    /// Whether sending `body` may wait for the other side to receive.
-    pub(crate) fn may_block(body: &[u8]) -> bool {
-        body.len() > FRAME_BYTES
+    /// Whether sending so many bytes may wait for the other side to receive.
+    pub(crate) fn may_block(bytes: usize) -> bool {
+        bytes > FRAME_BYTES
     }
 
-    /// Sends a message, in as many frames as it takes.
+    /// Sends a message whose body is `head` and `tail`, in as many frames as it takes.
     ///
     /// # Errors
     ///
     /// If the other side is gone, or the kernel has no memory for it.
-    pub(crate) fn send(&self, kind: u8, body: &[u8], handles: Option<&Handles>) -> io::Result<()> {
-        let (bytes, mut rest) = body.split_at(body.len().min(FRAME_BYTES));
-        self.send_frame(kind, bytes, rest.len(), handles)?;
-        while !rest.is_empty() {
-            let (bytes, next) = rest.split_at(rest.len().min(FRAME_BYTES));
-            self.send_frame(kind, bytes, next.len(), None)?;
-            rest = next;
+    pub(crate) fn send(
+        &self,
+        kind: u8,
+        head: &[u8],
+        tail: &[u8],
+        handles: Option<&Handles>,
+    ) -> io::Result<()> {
+        let mut left = head.len() + tail.len();
+        if left <= FRAME_BYTES {
+            let joined;
+            let bytes = match (head, tail) {
+                (bytes, []) | ([], bytes) => bytes,
+                _ => {
+                    joined = [head, tail].concat();
+                    &joined
+                }
+            };
+            return self.send_frame(kind, bytes, 0, handles);
+        }
+        let mut handles = handles;
+        for bytes in head.chunks(FRAME_BYTES).chain(tail.chunks(FRAME_BYTES)) {
+            left -= bytes.len();
+            self.send_frame(kind, bytes, left, handles.take())?;
         }
         Ok(())
     }

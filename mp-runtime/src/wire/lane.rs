@@ -25,10 +25,11 @@ impl<T> Lane<T> {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel to another process",
     label = "this type must be serializable",
-    note = "derive `serde::Serialize` and `serde::Deserialize` for it"
+    note = "derive `serde::Serialize` and `serde::Deserialize` for it, and for the types within it"
 )]
 pub trait Transfer: Serialize + DeserializeOwned {}
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize + DeserializeOwned> Transfer for T {}
 
 /// A number: any bytes are one, and it has no padding.

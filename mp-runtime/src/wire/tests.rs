@@ -285,7 +285,7 @@ fn a_message_larger_than_a_socket_buffer_arrives_whole() {
     let (outbox, inbox) = super::connect().expect("a connection can be made");
     let body: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
     let sent = body.clone();
-    let thread = std::thread::spawn(move || outbox.send(9, &sent, None));
+    let thread = std::thread::spawn(move || outbox.send(9, &sent[..5], &sent[5..], None));
     let message = inbox.next().expect("it arrives");
     assert!(message.kind == 9 && message.body == body && message.handles.is_none());
     thread
