@@ -28,7 +28,7 @@ use proc_macro::TokenStream;
 /// visibility, its docs and its attributes, works in any module and in the body of another function,
 /// and may call or spawn itself.
 ///
-/// ```ignore
+/// ```
 /// #[mp::process_fn]
 /// pub fn square(x: i64) -> i64 {
 ///     x * x
@@ -37,10 +37,16 @@ use proc_macro::TokenStream;
 /// #[mp::process_fn(timeout = "2s", retries = 2, name = "imaging.resize")]
 /// fn resize(path: &str, px: u32) -> Result<Vec<u8>, String> {
 ///     // ...
+/// #   Err(format!("{path}, {px}"))
 /// }
 ///
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
 /// let nine = square(3);
 /// let image = mp::spawn!(resize("cat.png".to_owned(), 64))?.join()?;
+/// # assert_eq!((nine, image), (9, Err("cat.png, 64".to_owned())));
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// # Options
@@ -95,7 +101,9 @@ pub fn process_fn(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// A worker is the current binary, started again. In a worker `mp::init` does not return, so
 /// nothing that `main` does happens twice. `main` keeps its return type and its attributes.
 ///
-/// ```ignore
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
 /// #[mp::main]
 /// fn main() -> Result<(), mp::Error> {
 ///     let nine = mp::spawn!(square(3))?.join()?;
@@ -106,7 +114,7 @@ pub fn process_fn(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// Above the attribute of an async runtime it runs before the runtime is built:
 ///
-/// ```ignore
+/// ```text
 /// #[mp::main]
 /// #[tokio::main]
 /// async fn main() { /* ... */ }
@@ -126,7 +134,9 @@ pub fn main(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// It stands for `#[test]`, and passes `#[should_panic]`, `#[ignore]` and a `Result` return
 /// through.
 ///
-/// ```ignore
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
 /// #[mp::test]
 /// fn squares() -> Result<(), mp::Error> {
 ///     assert_eq!(mp::spawn!(square(3))?.join()?, 9);
@@ -149,9 +159,15 @@ pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// `Result<mp::Process<_>, mp::Error>`. The arguments are evaluated here and sent; the call runs
 /// there.
 ///
-/// ```ignore
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
 /// let process: mp::Process<i64> = mp::spawn!(square(12))?;
 /// assert_eq!(process.join()?, 144);
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// # Errors

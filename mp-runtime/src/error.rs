@@ -30,6 +30,20 @@ struct Report {
 }
 
 /// The kinds of [`Error`].
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn boom(n: u32) { panic!("no {n}") }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// # let pool = mp::Pool::new(2)?;
+/// match pool.apply(boom, (7,)) {
+///     Err(error) if error.kind() == mp::ErrorKind::Panicked => println!("{error}"),
+///     other => other?,
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -173,6 +187,20 @@ impl std::error::Error for Error {
 }
 
 /// A panic of a process function, as it happened in its process.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn boom(n: u32) { panic!("no {n}") }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// # let pool = mp::Pool::new(2)?;
+/// let error = pool.apply(boom, (7,)).unwrap_err();
+/// let panic = error.panic().expect("it panicked");
+/// assert_eq!(panic.message(), "no 7");
+/// assert!(panic.location().is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Panic {
     pub(crate) message: String,

@@ -29,6 +29,16 @@ pub(super) struct Config {
     pub(super) start_timeout: Option<Duration>,
 }
 
+impl Config {
+    /// What errors call the worker of a slot.
+    fn title(&self, index: usize) -> Arc<str> {
+        match self.has_own_name {
+            true => format!("worker {index} of `{}`", self.name).into(),
+            false => format!("worker {index}").into(),
+        }
+    }
+}
+
 /// A pool.
 pub(super) struct Core {
     pub(super) config: Config,
@@ -90,12 +100,13 @@ impl Core {
     pub(super) fn start(config: Config) -> Result<Arc<Core>, Error> {
         let worker_count = config.worker_count;
         let core = Arc::new(Core {
-            config,
             owner_id: std::process::id(),
             state: Mutex::new(State {
                 phase: Phase::Opening,
                 queue: Queue::default(),
-                slots: (0..worker_count).map(|_| Slot::new()).collect(),
+                slots: (0..worker_count)
+                    .map(|index| Slot::new(config.title(index)))
+                    .collect(),
                 feeds: 0,
                 last_chunk: 0,
                 submissions: 0,
@@ -103,6 +114,7 @@ impl Core {
             }),
             changed: Condvar::new(),
             threads: Mutex::default(),
+            config,
         });
         for index in 0..worker_count {
             core.state().live_slots += 1;
@@ -381,7 +393,7 @@ impl Core {
         let slot = &mut state.slots[index];
         let mut deliveries = Vec::new();
         if let (SlotState::Busy(busy), Some(child)) = (&mut slot.state, &slot.child) {
-            let who = self.who(child, index, busy);
+            let who = busy.who(&slot.title, child);
             let mut outcomes = busy.complete(records, reply, &who);
             let is_end =
                 |record: &Record| record.status == Status::ChunkEnd && record.chunk == busy.chunk;
@@ -415,7 +427,7 @@ impl Core {
         let mut deliveries = Vec::new();
         let mut has_worked = false;
         if let (SlotState::Busy(mut busy), Some(child), Some(link)) = (ended, child, link) {
-            let who = self.who(&child, index, &busy);
+            let who = busy.who(&slot.title, &child);
             let mut outcomes = busy.complete(records, reply, &who);
             let running = link.running().filter(|running| running.chunk == busy.chunk);
             has_worked = running.is_some() || !outcomes.is_empty();
@@ -440,20 +452,6 @@ impl Core {
         self.changed.notify_all();
         self.settle(state, deliveries);
         has_worked
-    }
-
-    fn who(&self, child: &Child, index: usize, busy: &Busy) -> Who {
-        let name = match self.config.has_own_name {
-            true => format!("worker {index} of `{}`", self.config.name),
-            false => format!("worker {index}"),
-        };
-        let function = busy.job.function;
-        Who {
-            name,
-            process_id: child.info().id,
-            function,
-            item: None,
-        }
     }
 
     /// No worker can be started any more, in any slot: fails what waits for one.

@@ -50,6 +50,16 @@ where
 
 /// [`Pool::starmap`] on the process-wide pool.
 ///
+/// ```
+/// # #[mp::process_fn]
+/// # fn add(a: i64, b: i64) -> i64 { a + b }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// assert_eq!(mp::pool::starmap(add, [(1, 2), (3, 4)])?, [3, 7]);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// As there, and as for [`Pool::new`].
@@ -63,6 +73,16 @@ where
 
 /// [`Pool::apply`] on the process-wide pool.
 ///
+/// ```
+/// # #[mp::process_fn]
+/// # fn add(a: i64, b: i64) -> i64 { a + b }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// assert_eq!(mp::pool::apply(add, (1, 2))?, 3);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// As there, and as for [`Pool::new`].
@@ -72,6 +92,16 @@ pub fn apply<F: ProcessFn>(function: F, args: F::Args) -> Result<F::Output, Erro
 
 /// [`Pool::submit`] on the process-wide pool.
 ///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// assert_eq!(mp::pool::submit(square, (12,))?.join()?, 144);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Errors
 ///
 /// As there, and as for [`Pool::new`].
@@ -80,6 +110,16 @@ pub fn submit<F: ProcessFn>(function: F, args: F::Args) -> Result<Task<F::Output
 }
 
 /// [`Pool::submit_map`] on the process-wide pool.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// assert_eq!(mp::pool::submit_map(square, 0..3)?.join()?, [0, 1, 4]);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///
@@ -93,6 +133,17 @@ where
 }
 
 /// [`Pool::imap`] on the process-wide pool. If that cannot be made, the first and only item says so.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let first = mp::pool::imap(square, 3..).next().transpose()?;
+/// assert_eq!(first, Some(9));
+/// # Ok(())
+/// # }
+/// ```
 pub fn imap<F, A, I>(
     function: F,
     items: I,
@@ -110,6 +161,16 @@ where
 
 /// [`Pool::imap_unordered`] on the process-wide pool. If that cannot be made, the first and only
 /// item says so.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// assert_eq!(mp::pool::imap_unordered(square, 0..10).count(), 10);
+/// # Ok(())
+/// # }
+/// ```
 pub fn imap_unordered<F, A, I>(
     function: F,
     items: I,

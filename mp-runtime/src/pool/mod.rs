@@ -88,6 +88,17 @@ pub struct Pool {
 impl Pool {
     /// A pool of so many workers.
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::new(2)?;
+    /// assert_eq!(pool.apply(square, (3,))?, 9);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NotInitialized`](crate::error::ErrorKind::NotInitialized);
@@ -98,6 +109,16 @@ impl Pool {
     }
 
     /// A pool of [`cpu_count`] workers.
+    ///
+    /// ```
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::with_default_workers()?;
+    /// assert_eq!(pool.workers().len(), mp::cpu_count());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -134,6 +155,17 @@ impl Pool {
     ///
     /// Blocks until it is done; what wakes it is results, deaths and the end of the pool.
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// assert_eq!(pool.map(square, 0..5)?, [0, 1, 4, 9, 16]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// The first error in the order of the items, as soon as it is known to be the first; items that
@@ -150,6 +182,17 @@ impl Pool {
     /// [`map`](Pool::map) for functions of several parameters, or of none: each item is the tuple of
     /// its arguments.
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn add(a: i64, b: i64) -> i64 { a + b }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// assert_eq!(pool.starmap(add, [(1, 2), (3, 4)])?, [3, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`map`](Pool::map).
@@ -163,6 +206,17 @@ impl Pool {
 
     /// Calls `function` once, in a worker, and returns its result.
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn add(a: i64, b: i64) -> i64 { a + b }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// assert_eq!(pool.apply(add, (1, 2))?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Whatever kept the call from returning; [`Closed`](crate::error::ErrorKind::Closed) after
@@ -172,6 +226,19 @@ impl Pool {
     }
 
     /// Queues one call and returns at once (`apply_async`).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(square, (12,))?;
+    /// // ... something else meanwhile ...
+    /// assert_eq!(task.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -188,6 +255,18 @@ impl Pool {
 
     /// Queues a call for each item and returns at once (`map_async`). All items are encoded here
     /// and now.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit_map(square, 0..3)?;
+    /// assert_eq!(task.join()?, [0, 1, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -209,6 +288,18 @@ impl Pool {
     ///
     /// Dropping the iterator cancels what it has not delivered; a call that is running runs to its
     /// end.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let large = pool.imap(square, 0..).find(|result| result.as_ref().is_ok_and(|n| *n > 1000));
+    /// assert_eq!(large.transpose()?, Some(1024));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap<F, A, I>(
         &self,
         function: F,
@@ -222,6 +313,22 @@ impl Pool {
     }
 
     /// [`imap`](Pool::imap) in the order in which results come, each with the place of its item.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let mut sum = 0;
+    /// for (item, result) in pool.imap_unordered(square, 0..10) {
+    ///     assert_eq!(result?, (item * item) as i64);
+    ///     sum += item;
+    /// }
+    /// assert_eq!(sum, 45);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap_unordered<F, A, I>(
         &self,
         function: F,
@@ -236,11 +343,37 @@ impl Pool {
     }
 
     /// Takes no more work; what was submitted is finished, and then the workers exit.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// pool.close();
+    /// let error = pool.apply(square, (1,)).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.core.close();
     }
 
     /// Closes the pool, finishes everything and waits until every worker has exited.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(square, (5,))?;
+    /// pool.join()?;
+    /// assert_eq!(task.join()?, 25);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -253,11 +386,35 @@ impl Pool {
     /// Ends the pool now: what was not finished is
     /// [`Cancelled`](crate::error::ErrorKind::Cancelled), the workers are killed. Returns when they
     /// are gone, after five seconds at the latest; from any thread.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn spin() { loop { std::hint::spin_loop() } }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(spin, ())?;
+    /// pool.terminate();
+    /// assert_eq!(task.join().unwrap_err().kind(), mp::ErrorKind::Cancelled);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn terminate(&self) {
         self.core.terminate();
     }
 
     /// The workers that are running.
+    ///
+    /// ```
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// assert_eq!(pool.workers().len(), 2);
+    /// assert_eq!(pool.workers()[1].worker_index, Some(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn workers(&self) -> Vec<ProcessInfo> {
         self.core.workers()
     }

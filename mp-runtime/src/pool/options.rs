@@ -13,6 +13,18 @@ use crate::registry::ProcessFn;
 
 /// Options for calls of a [`Pool`](super::Pool); see [`Pool::with`](super::Pool::with). They go
 /// before those of the function's attribute, and those before the pool's.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// # let pool = mp::Pool::new(2)?;
+/// let options = mp::TaskOptions::new().chunk_size(10).timeout(std::time::Duration::from_secs(5));
+/// assert_eq!(pool.with(options).map(square, 0..3)?, [0, 1, 4]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 #[must_use = "options do nothing before `Pool::with`"]
 pub struct TaskOptions {

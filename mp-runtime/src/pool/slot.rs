@@ -21,6 +21,8 @@ const SHORT_LIFE: Duration = Duration::from_secs(1);
 
 /// A worker's place.
 pub(super) struct Slot {
+    /// What errors call its worker.
+    pub(super) title: Arc<str>,
     pub(super) state: SlotState,
     /// Its process, from the start on.
     pub(super) child: Option<Arc<Child>>,
@@ -68,8 +70,9 @@ pub(super) fn is_slot_thread() -> bool {
 }
 
 impl Slot {
-    pub(super) fn new() -> Slot {
+    pub(super) fn new(title: Arc<str>) -> Slot {
         Slot {
+            title,
             state: SlotState::Starting,
             child: None,
             link: None,
@@ -100,6 +103,17 @@ impl Busy {
             done: 0,
             timed_out: None,
             cancelled: None,
+        }
+    }
+
+    /// Who runs it.
+    pub(super) fn who(&self, title: &Arc<str>, child: &Child) -> Who {
+        let (name, process_id) = (Arc::clone(title), child.info().id);
+        Who {
+            name,
+            process_id,
+            function: self.job.function,
+            item: None,
         }
     }
 

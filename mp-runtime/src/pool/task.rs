@@ -117,23 +117,76 @@ impl<R> Task<R> {
     }
 
     /// Whether its result is there, so that [`join`](Task::join) does not wait.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(square, (12,))?;
+    /// task.wait();
+    /// assert!(task.is_finished());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "ready")]
     pub fn is_finished(&self) -> bool {
         self.job.is_finished()
     }
 
     /// Waits until its result is there. The result stays where it is.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(square, (12,))?;
+    /// task.wait();
+    /// assert_eq!(task.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(&self) {
         self.job.wait_finished(None);
     }
 
     /// Waits until its result is there, at most so long; tells whether it is.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(square, (12,))?;
+    /// while !task.wait_timeout(std::time::Duration::from_millis(10)) {
+    ///     println!("still at it");
+    /// }
+    /// assert_eq!(task.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.job.wait_finished(Instant::now().checked_add(timeout))
     }
 
     /// Waits for the result and returns it. What wakes it is the result, the death of the worker,
     /// and the end of the pool.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(square, (12,))?;
+    /// assert_eq!(task.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -156,6 +209,19 @@ impl<R> Task<R> {
     /// Cancels it; tells whether there was anything left to cancel. What is queued never runs. What
     /// is running is stopped: its worker is killed and replaced. The result is then
     /// [`Cancelled`](ErrorKind::Cancelled).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn spin() { loop { std::hint::spin_loop() } }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let task = pool.submit(spin, ())?;
+    /// assert!(task.cancel());
+    /// assert_eq!(task.join().unwrap_err().kind(), mp::ErrorKind::Cancelled);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cancel(&self) -> bool {
         self.core.cancel(&self.job)
     }

@@ -150,6 +150,17 @@ impl std::fmt::Debug for LaunchSpec {
 }
 
 /// Where a standard stream of a process comes from or goes to.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let quiet = mp::Builder::new().stdout(mp::Stdio::null()).stderr(mp::Stdio::null());
+/// quiet.spawn(square, (12,))?.join()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Stdio(Kind);
 

@@ -103,33 +103,104 @@ impl<R> Process<R> {
     }
 
     /// Its process id.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(square(12))?;
+    /// assert_ne!(process.id(), std::process::id());
+    /// # process.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn id(&self) -> u32 {
         self.child.info().id
     }
 
     /// Its name.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().name("p1").spawn(square, (12,))?;
+    /// assert_eq!(process.name(), "p1");
+    /// # process.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(&self) -> &str {
         &self.child.info().name
     }
 
     /// Whether it has ended (the opposite of `is_alive`).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(square(12))?;
+    /// process.wait();
+    /// assert!(process.is_finished());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "is_alive")]
     pub fn is_finished(&self) -> bool {
         self.child.exit().is_some()
     }
 
     /// Waits until it has ended. Its result stays where it is.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(square(12))?;
+    /// process.wait();
+    /// assert_eq!(process.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(&self) {
         self.child.wait();
     }
 
     /// Waits until it has ended, at most so long; tells whether it has. The process runs on if it
     /// has not.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn wait_for_ever() { loop { std::thread::park() } }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(wait_for_ever())?;
+    /// assert!(!process.wait_timeout(std::time::Duration::from_millis(10)));
+    /// process.kill()?;
+    /// process.wait();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.child.wait_timeout(timeout).is_some()
     }
 
     /// Waits until it has ended, and returns what its function returned.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// assert_eq!(mp::spawn!(square(12))?.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -144,12 +215,36 @@ impl<R> Process<R> {
 
     /// How it ended; `None` while it runs, and if somebody else collected it (a `waitpid` for any
     /// child, an ignored SIGCHLD).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(square(12))?;
+    /// process.wait();
+    /// assert!(process.exit_status().is_some_and(|status| status.success()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "exitcode")]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.child.exit().and_then(|exit| exit.status)
     }
 
     /// Asks it to end: SIGTERM. A process that has ended is fine.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn wait_for_ever() { loop { std::thread::park() } }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(wait_for_ever())?;
+    /// process.terminate()?;
+    /// assert_eq!(process.join().unwrap_err().signal(), Some(15));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -159,6 +254,18 @@ impl<R> Process<R> {
     }
 
     /// Ends it: SIGKILL. A process that has ended is fine.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn wait_for_ever() { loop { std::thread::park() } }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(wait_for_ever())?;
+    /// process.kill()?;
+    /// assert_eq!(process.join().unwrap_err().signal(), Some(9));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -171,6 +278,18 @@ impl<R> Process<R> {
     /// handles it. (The Ctrl-C of the terminal itself is for the parent; workers let it pass.) A
     /// process that has ended is fine.
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn wait_for_ever() { loop { std::thread::park() } }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::spawn!(wait_for_ever())?;
+    /// process.interrupt()?;
+    /// assert_eq!(process.join().unwrap_err().signal(), Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the kernel refuses, since the process changed its user.
@@ -180,6 +299,23 @@ impl<R> Process<R> {
 
     /// The other end of its standard output, once, if it was started with
     /// [`Stdio::piped`](super::Stdio::piped).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn hello() { println!("hello") }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// use std::io::Read as _;
+    ///
+    /// let mut process = mp::Builder::new().stdout(mp::Stdio::piped()).spawn(hello, ())?;
+    /// let mut output = String::new();
+    /// let mut stdout = process.take_stdout().expect("it was piped");
+    /// stdout.read_to_string(&mut output).expect("the pipe can be read");
+    /// assert_eq!(output, "hello\n");
+    /// process.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take_stdout(&mut self) -> Option<ChildStdout> {
         self.stdout.take()
     }
@@ -206,7 +342,7 @@ fn receive(
     events: &Events,
     function: &'static Function,
 ) -> Result<Answer, Error> {
-    let name = format!("process `{}`", child.info().name);
+    let name = format!("process `{}`", child.info().name).into();
     let who = Who {
         name,
         process_id: child.info().id,

@@ -79,6 +79,18 @@ pub fn current() -> ProcessInfo {
 
 /// The processes that this one has started and that have not ended, workers of pools included, by
 /// process id.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn wait_for_ever() { loop { std::thread::park() } }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let process = mp::spawn!(wait_for_ever())?;
+/// assert_eq!(mp::active_children()[0].id, process.id());
+/// process.kill()?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn active_children() -> Vec<ProcessInfo> {
     let mut children: Vec<ProcessInfo> = watch::children()
         .iter()

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize as _;
@@ -16,7 +17,7 @@ use crate::wire::{DecodeError, Decoder};
 #[derive(Clone, Debug)]
 pub(crate) struct Who {
     /// "worker 2" or "process `p1`".
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) process_id: u32,
     pub(crate) function: &'static Function,
     /// The place in what was mapped over.
