@@ -25,11 +25,12 @@ use serde::{Deserialize, Serialize};
 
 use super::parent::{self, Events, Link};
 use super::{Recorder, WorkerEnd};
-use crate::os::{descriptor, pidfd::PidFd};
+use crate::os::{self, descriptor, pidfd::PidFd};
 use crate::wire::{self, Inbox, Outbox};
 
-/// The longest path a socket can be bound to (`sun_path` less its NUL).
-const SOCKET_PATH_BYTES: usize = 107;
+/// The longest path a socket can be bound to (`sun_path` less its NUL), less what is added to the
+/// directory (`/.tmpXXXXXX/socket`).
+const DIRECTORY_BYTES: usize = 107 - 18;
 
 /// The first and only message over the server.
 #[derive(Serialize, Deserialize)]
@@ -96,20 +97,13 @@ impl Release {
 impl Server {
     /// Opens a server that is known to those only who get its [anchor](Server::anchor).
     pub(crate) fn open() -> io::Result<Server> {
-        let (server, path) = IpcOneShotServer::new()?;
+        check_directory(&std::env::temp_dir())?;
+        // It panics where it cannot make its directory all the same.
+        let (server, path) = catch_unwind(IpcOneShotServer::new).map_err(|_| {
+            io::Error::other("the directory for temporary files cannot be used: set TMPDIR")
+        })??;
         let path = Path::new(&path);
-        let anchor = if path.as_os_str().len() > SOCKET_PATH_BYTES {
-            Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "the path of the directory for temporary files is too long: set TMPDIR to \
-                         a shorter one than {}",
-                    std::env::temp_dir().display()
-                ),
-            ))
-        } else {
-            descriptor::anchor(path)
-        };
+        let anchor = descriptor::anchor(path).and_then(descriptor::above_standard);
         // The server would remove both itself, but only when it is dropped.
         let _ = std::fs::remove_file(path);
         let _ = path.parent().map(std::fs::remove_dir);
@@ -177,6 +171,24 @@ impl Server {
     }
 }
 
+/// Checks what `IpcOneShotServer` takes for granted of the directory for temporary files.
+fn check_directory(dir: &Path) -> io::Result<()> {
+    let complaint = if dir.to_str().is_none() {
+        "is not UTF-8".to_owned()
+    } else if dir.as_os_str().len() > DIRECTORY_BYTES {
+        format!("is longer than {DIRECTORY_BYTES} bytes, too long for a socket in it")
+    } else if let Err(error) = descriptor::check_writable(dir) {
+        format!("cannot be used: {error}")
+    } else {
+        return Ok(());
+    };
+    let message = format!(
+        "the directory for temporary files, {}, {complaint}; set TMPDIR to another",
+        dir.display()
+    );
+    Err(io::Error::other(message))
+}
+
 /// What a worker sent with its greeting.
 pub(crate) struct Channels {
     down: Outbox,
@@ -194,8 +206,15 @@ impl Channels {
         let Channels { down, up, farewell } = self;
         let (link, events) = parent::open(down, up, recorder, pidfd);
         let say_farewell = move || {
-            // It fails if the events are not received any more, and then nobody misses it.
-            let _ = parent::say_farewell(&farewell);
+            // It waits while the socket is full, and whoever calls this must not. It fails if the
+            // events are not received any more, and then nobody misses it.
+            let again = farewell.clone();
+            let thread = os::thread::spawn("mp-farewell", move || {
+                let _ = parent::say_farewell(&farewell);
+            });
+            if thread.is_err() {
+                let _ = parent::say_farewell(&again);
+            }
         };
         (link, events, say_farewell)
     }

@@ -10,6 +10,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket, socketpair,
 };
 use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, access};
 
 /// A connected pair of stream sockets.
 pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -61,6 +62,15 @@ pub(crate) fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// The same descriptor, or a copy of it if its number is one of a standard stream.
+pub(crate) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() < 3 {
+        duplicate(&fd)
+    } else {
+        Ok(fd)
+    }
+}
+
 /// Makes standard output of this process be `fd`.
 pub(crate) fn become_stdout(fd: OwnedFd) -> io::Result<()> {
     Ok(nix::unistd::dup2_stdout(&fd)?)
@@ -81,6 +91,14 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the caller is the first code of the process, started with this descriptor for it
     // alone, and it is open as fcntl saw.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Checks that files can be made in a directory.
+pub(crate) fn check_writable(dir: &Path) -> io::Result<()> {
+    if !std::fs::metadata(dir)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(dir, AccessFlags::W_OK | AccessFlags::X_OK)?)
 }
 
 /// Writes all of `bytes` to a socket, without SIGPIPE if nobody reads.

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -25,13 +25,14 @@ pub(crate) struct Launch {
 
 impl Launch {
     /// Forks and execs; the new process keeps the descriptors `inherit` under the numbers they
-    /// have here, and SIGINT waits until it is ready for it. Returns its process id.
+    /// have here, and SIGINT waits until it is ready for it. It is killed when the thread ends that
+    /// calls this. Returns its process id.
     ///
     /// # Errors
     ///
     /// Whatever kept the fork, the change of directory or the exec from succeeding; no process is
     /// left behind then.
-    pub(crate) fn start(self, inherit: &[BorrowedFd<'_>]) -> io::Result<u32> {
+    pub(crate) fn start(self, inherit: Vec<RawFd>) -> io::Result<u32> {
         let mut command = Command::new(THIS_BINARY);
         command.arg0(
             std::env::args_os()
@@ -46,12 +47,13 @@ impl Launch {
         if let Some(dir) = self.current_dir {
             command.current_dir(dir);
         }
-        let inherit: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
+        let parent = nix::unistd::Pid::this();
         let prepare = move || {
             for &fd in &inherit {
                 keep_at_exec(fd)?;
             }
-            block_interrupt()
+            block_interrupt_alone()?;
+            die_with(parent)
         };
         // SAFETY: `prepare` runs between fork and exec: it makes system calls that are
         // async-signal-safe, allocates nothing and takes no lock.
@@ -78,7 +80,18 @@ fn keep_at_exec(fd: RawFd) -> io::Result<()> {
     }
 }
 
-/// Exec keeps the mask; the standard library has emptied it before it calls this.
-fn block_interrupt() -> io::Result<()> {
-    Ok(SigSet::from(Signal::SIGINT).thread_block()?)
+/// Exec keeps the mask, and the thread that forks has every signal blocked.
+fn block_interrupt_alone() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGINT).thread_set_mask()?)
+}
+
+/// Exec keeps this too.
+fn die_with(parent: nix::unistd::Pid) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // If the parent has ended before, nothing will tell.
+    if nix::unistd::getppid() == parent {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }

@@ -6,6 +6,9 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::Pid;
 
+/// Processors are numbered below this (`CPU_SETSIZE` of glibc).
+pub(crate) const CPU_LIMIT: usize = 1024;
+
 /// Limits the private memory this process may have writable at a time, in bytes (`RLIMIT_DATA`:
 /// heap, private anonymous mappings and stacks of threads; not shared memory, not code).
 pub(crate) fn limit_memory(bytes: u64) -> io::Result<()> {

@@ -8,6 +8,9 @@ use super::{Pool, TaskOptions};
 use crate::error::{Error, ErrorKind};
 use crate::process::{check_name, cpu_count};
 
+/// The most workers of a pool. Each is a process, and a thread and five descriptors here.
+const MAX_WORKERS: usize = 4096;
+
 /// Makes a [`Pool`] with options.
 ///
 /// ```
@@ -81,6 +84,12 @@ impl PoolBuilder {
         let worker_count = self.workers.unwrap_or_else(cpu_count);
         if worker_count == 0 {
             let message = "a pool of 0 workers cannot run anything: ask for at least one";
+            return Err(Error::new(ErrorKind::Spawn, message));
+        }
+        if worker_count > MAX_WORKERS {
+            let message = format!(
+                "a pool of {worker_count} workers is too large: {MAX_WORKERS} are the most"
+            );
             return Err(Error::new(ErrorKind::Spawn, message));
         }
         let (name, has_own_name) = match self.name {

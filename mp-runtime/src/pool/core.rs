@@ -18,6 +18,9 @@ use crate::process::{Child, Exit, ProcessInfo, Who, call_at};
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Timers are not set closer than this, so that they cannot keep their thread from anything else.
+const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+
 /// What a pool was made with.
 #[derive(Debug)]
 pub(super) struct Config {
@@ -69,6 +72,10 @@ pub(super) struct State {
     pub(super) slots: Vec<Slot>,
     /// Jobs whose items are still being submitted.
     feeds: usize,
+    /// The same for those that wait for their consumer.
+    lazy_feeds: usize,
+    /// Somebody waits for the end, so lazy feeds get no further.
+    joining: bool,
     last_chunk: u64,
     /// Counts submissions, for slots that wait for one.
     pub(super) submissions: u64,
@@ -91,7 +98,7 @@ struct Dispatch {
 impl State {
     /// Whether items are still being submitted.
     pub(super) fn has_feeds(&self) -> bool {
-        self.feeds > 0
+        self.feeds > 0 || self.lazy_feeds > 0 && !self.joining
     }
 }
 
@@ -108,6 +115,8 @@ impl Core {
                     .map(|index| Slot::new(config.title(index)))
                     .collect(),
                 feeds: 0,
+                lazy_feeds: 0,
+                joining: false,
                 last_chunk: 0,
                 submissions: 0,
                 live_slots: 0,
@@ -180,18 +189,39 @@ impl Core {
             .collect()
     }
 
-    /// Announces that items of a new job will be submitted.
-    pub(super) fn open_feed(&self) -> Result<(), Error> {
+    /// Whether this is the process that made the pool, and not a fork of it.
+    fn is_owner(&self) -> bool {
+        std::process::id() == self.owner_id
+    }
+
+    fn require_owner(&self) -> Result<(), Error> {
+        if self.is_owner() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!(
+                "{} belongs to process {}, of which this one is a fork: make a pool after the fork",
+                self.described(),
+                self.owner_id
+            ),
+        ))
+    }
+
+    /// Announces that items of a new job will be submitted. A lazy feed does not keep the pool from
+    /// being joined.
+    pub(super) fn open_feed(&self, is_lazy: bool) -> Result<(), Error> {
+        self.require_owner()?;
         let mut state = self.state();
         match state.phase {
             Phase::Opening | Phase::Open => {
-                state.feeds += 1;
+                match is_lazy {
+                    true => state.lazy_feeds += 1,
+                    false => state.feeds += 1,
+                }
                 Ok(())
             }
-            Phase::Closed => Err(Error::new(
-                ErrorKind::Closed,
-                format!("{} is closed and takes no more work", self.described()),
-            )),
+            Phase::Closed => Err(self.closed()),
             Phase::Terminated => Err(Error::new(
                 ErrorKind::Closed,
                 format!("{} was terminated and takes no more work", self.described()),
@@ -200,9 +230,15 @@ impl Core {
     }
 
     /// All items of a job were submitted.
-    pub(super) fn close_feed(self: &Arc<Self>) {
+    pub(super) fn close_feed(self: &Arc<Self>, is_lazy: bool) {
+        if !self.is_owner() {
+            return;
+        }
         let mut state = self.state();
-        state.feeds -= 1;
+        match is_lazy {
+            true => state.lazy_feeds -= 1,
+            false => state.feeds -= 1,
+        }
         self.settle(state, Vec::new());
     }
 
@@ -210,18 +246,24 @@ impl Core {
     ///
     /// # Errors
     ///
-    /// If the pool was terminated meanwhile; the items are delivered as cancelled.
+    /// If the pool takes no more; the items are delivered as that error.
     pub(super) fn submit(
         self: &Arc<Self>,
         job: &Arc<Job>,
         segment: Arc<Segment>,
+        is_lazy: bool,
     ) -> Result<(), ()> {
         let mut state = self.state();
         let piece = Piece::whole(segment);
-        if state.phase == Phase::Terminated {
+        let refusal = match state.phase {
+            Phase::Terminated => Some(self.terminated()),
+            Phase::Closed if is_lazy && state.joining => Some(self.closed()),
+            _ if state.live_slots == 0 => Some(self.closed()),
+            _ => None,
+        };
+        if let Some(error) = refusal {
             drop(state);
-            let error = self.terminated();
-            job.deliver(piece.numbers().map(|number| (number, Err(error.clone()))));
+            job.deliver(failed_pieces([&piece], &error));
             return Err(());
         }
         state.queue.push_back(job, piece);
@@ -240,6 +282,9 @@ impl Core {
     /// Nobody wants what has not come of this job: what has not begun does not run.
     pub(super) fn abandon(self: &Arc<Self>, job: &Arc<Job>) {
         job.abandon();
+        if !self.is_owner() {
+            return;
+        }
         let mut state = self.state();
         let removed = state.queue.remove(job);
         for slot in &state.slots {
@@ -256,6 +301,9 @@ impl Core {
     /// Cancels what has not come of this job; what is running is stopped with its worker. Tells
     /// whether there was anything left.
     pub(super) fn cancel(self: &Arc<Self>, job: &Arc<Job>) -> bool {
+        if !self.is_owner() {
+            return false;
+        }
         let mut state = self.state();
         let error = Error::new(
             ErrorKind::Cancelled,
@@ -282,14 +330,29 @@ impl Core {
 
     /// Takes no more work.
     pub(super) fn close(self: &Arc<Self>) {
+        if !self.is_owner() {
+            return;
+        }
         let mut state = self.state();
         state.phase = state.phase.max(Phase::Closed);
         self.changed.notify_all();
         self.settle(state, Vec::new());
     }
 
-    /// Waits until every slot has ended.
-    pub(super) fn join(&self) -> Result<(), Error> {
+    /// Closes, cuts off lazy feeds, and waits until every slot has ended.
+    pub(super) fn join(self: &Arc<Self>) -> Result<(), Error> {
+        self.require_owner()?;
+        if slot::is_thread_of(self) {
+            let message = format!(
+                "{} cannot wait for the thread it is joined on",
+                self.described()
+            );
+            return Err(Error::new(ErrorKind::WouldDeadlock, message));
+        }
+        let mut state = self.state();
+        state.joining = true;
+        drop(state);
+        self.close();
         let mut state = self.state();
         while state.live_slots > 0 {
             state = self.wait(state);
@@ -306,7 +369,7 @@ impl Core {
 
     /// Ends everything now.
     pub(super) fn terminate(&self) {
-        if std::process::id() != self.owner_id {
+        if !self.is_owner() {
             // The program forked: this is a copy, and the workers belong to the original.
             return;
         }
@@ -331,7 +394,7 @@ impl Core {
             deliver(deliveries);
             state = self.state();
         }
-        if slot::is_slot_thread() {
+        if slot::is_thread_of(self) {
             // A slot cannot wait for its own end.
             return;
         }
@@ -352,7 +415,7 @@ impl Core {
     }
 
     fn join_threads(&self) {
-        if slot::is_slot_thread() {
+        if slot::is_thread_of(self) {
             return;
         }
         let threads = std::mem::take(&mut *self.threads());
@@ -360,6 +423,11 @@ impl Core {
             // They end without panicking; if one did there is nothing left to wait for.
             let _ = thread.join();
         }
+    }
+
+    fn closed(&self) -> Error {
+        let message = format!("{} is closed and takes no more work", self.described());
+        Error::new(ErrorKind::Closed, message)
     }
 
     pub(super) fn terminated(&self) -> Error {
@@ -432,11 +500,11 @@ impl Core {
             let running = link.running().filter(|running| running.chunk == busy.chunk);
             has_worked = running.is_some() || !outcomes.is_empty();
             let exit = exit.after(link.is_out_of_memory(), &child);
-            let timed_out = busy.timed_out;
-            let failure = |who: Who| match timed_out {
-                Some((_, limit)) => who.timed_out(limit, exit),
-                None if running.is_some() => who.died(&child, exit),
-                None => who.died_before(&child, exit),
+            let failure = |busy: &Busy, who: Who| match (busy.timed_out, &busy.broken) {
+                (Some((_, limit)), _) => who.timed_out(limit, exit),
+                (None, Some(reason)) => who.broke_off(reason),
+                (None, None) if running.is_some() => who.died(&child, exit),
+                (None, None) => who.died_before(&child, exit),
             };
             let fate = busy.fate(running, failure, &who);
             outcomes.extend(fate.delivered);
@@ -454,6 +522,13 @@ impl Core {
         has_worked
     }
 
+    /// A slot's worker sent what makes no sense, and is about to be killed.
+    pub(super) fn broken(&self, index: usize, reason: String) {
+        if let SlotState::Busy(busy) = &mut self.state().slots[index].state {
+            busy.broken = Some(reason);
+        }
+    }
+
     /// No worker can be started any more, in any slot: fails what waits for one.
     pub(super) fn fail_waiting(self: &Arc<Self>, mut state: MutexGuard<'_, State>, error: &Error) {
         let waiting = state.queue.drain();
@@ -467,14 +542,25 @@ impl Core {
         self.settle(state, deliveries);
     }
 
-    /// A slot's thread ends.
+    /// A slot's thread ends. With a failure, it could not be opened, or a bug ended it.
     pub(super) fn slot_ended(&self, index: usize, failure: Option<Error>) {
         let mut state = self.state();
         let slot = &mut state.slots[index];
-        let last = std::mem::replace(&mut slot.state, SlotState::Stopped(failure));
+        let last = std::mem::replace(&mut slot.state, SlotState::Stopped(failure.clone()));
         slot.link = None;
         let child = slot.child.take();
         state.live_slots -= 1;
+        let mut deliveries: Deliveries = Vec::new();
+        if state.live_slots == 0 {
+            // Nothing is left of an orderly end. What is, nobody would run any more.
+            if state.phase < Phase::Closed {
+                state.phase = Phase::Terminated;
+            }
+            let error = failure.unwrap_or_else(|| self.terminated());
+            for (job, pieces) in state.queue.drain() {
+                deliveries.push((job, failed_pieces(&pieces, &error)));
+            }
+        }
         self.changed.notify_all();
         drop(state);
         // Only a bug leaves something here; its worker must not stay, nor its caller wait.
@@ -484,6 +570,7 @@ impl Core {
         if let SlotState::Busy(busy) = last {
             busy.job.deliver(busy.left_out(&self.terminated()));
         }
+        deliver(deliveries);
     }
 
     /// Whether a pool that is closed has nothing left to do.
@@ -492,7 +579,7 @@ impl Core {
         match state.phase {
             Phase::Opening | Phase::Open => false,
             Phase::Closed => {
-                state.feeds == 0 && state.queue.is_empty() && !state.slots.iter().any(is_busy)
+                !state.has_feeds() && state.queue.is_empty() && !state.slots.iter().any(is_busy)
             }
             Phase::Terminated => true,
         }
@@ -536,13 +623,14 @@ impl Core {
             }
         }
         drop(state);
+        // First what others wait for: nothing that goes wrong with a call may hold it back.
+        deliver(deliveries);
         for dispatch in dispatches {
             self.send(dispatch);
         }
         for link in stops {
             link.stop();
         }
-        deliver(deliveries);
     }
 
     fn send(self: &Arc<Self>, dispatch: Dispatch) {
@@ -556,39 +644,47 @@ impl Core {
         let call = piece.call(job.function_number, chunk);
         link.call(call, piece.segment.handles.clone());
         if let Some(limit) = job.timeout {
-            self.watch_timeout(slot, chunk, limit, limit);
+            self.watch_timeout(slot, limit);
         }
     }
 
-    /// Looks in `after` whether an item of the chunk has run for longer than `limit`.
-    fn watch_timeout(self: &Arc<Self>, index: usize, chunk: u64, limit: Duration, after: Duration) {
-        let Some(due) = Instant::now().checked_add(after) else {
+    /// Looks in `after` at how long the slot's item has run, unless somebody looks before.
+    fn watch_timeout(self: &Arc<Self>, index: usize, after: Duration) {
+        let Some(due) = Instant::now().checked_add(after.max(SHORTEST_TIMER)) else {
             return;
         };
+        let mut state = self.state();
+        let timer = &mut state.slots[index].timer;
+        if timer.is_some_and(|timer| timer <= due) {
+            return;
+        }
+        *timer = Some(due);
+        drop(state);
         let core = Arc::downgrade(self);
         // The watch runs, since the pool has processes.
         let _ = call_at(due, move || {
             if let Some(core) = core.upgrade() {
-                core.check_timeout(index, chunk, limit);
+                core.check_timeout(index, due);
             }
         });
     }
 
-    fn check_timeout(self: &Arc<Self>, index: usize, chunk: u64, limit: Duration) {
+    fn check_timeout(self: &Arc<Self>, index: usize, due: Instant) {
         let mut state = self.state();
-        let Slot {
-            state: SlotState::Busy(busy),
-            child: Some(child),
-            link: Some(link),
-            ..
-        } = &mut state.slots[index]
+        let slot = &mut state.slots[index];
+        if slot.timer != Some(due) {
+            return;
+        }
+        slot.timer = None;
+        let (SlotState::Busy(busy), Some(child), Some(link)) =
+            (&mut slot.state, &slot.child, &slot.link)
         else {
             return;
         };
-        if busy.chunk != chunk {
+        let Some(limit) = busy.job.timeout else {
             return;
-        }
-        let running = link.running().filter(|running| running.chunk == chunk);
+        };
+        let running = link.running().filter(|running| running.chunk == busy.chunk);
         match running {
             Some(running) if running.elapsed >= limit => {
                 busy.timed_out = Some((running.item, limit));
@@ -597,7 +693,7 @@ impl Core {
             running => {
                 let after = running.map_or(limit, |running| limit - running.elapsed);
                 drop(state);
-                self.watch_timeout(index, chunk, limit, after);
+                self.watch_timeout(index, after);
             }
         }
     }

@@ -34,7 +34,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
         items: I,
     ) -> Result<Window<F, I>, Error> {
         let job = job?;
-        let feed = Feed::open(core, Arc::clone(&job))?;
+        let feed = Feed::open(core, Arc::clone(&job), true)?;
         let chunk = match job.chunking {
             Chunking::Fixed(size) => size,
             Chunking::Automatic => 1,
@@ -82,7 +82,13 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
 
     /// Feeds one item, if there is one.
     fn pull(&mut self) -> bool {
-        match self.items.next() {
+        // After a refusal the rest of the items would only be refused as well.
+        let next = if self.feed.is_refused {
+            None
+        } else {
+            self.items.next()
+        };
+        match next {
             Some(args) => {
                 self.feed.push::<F>(&args);
                 true

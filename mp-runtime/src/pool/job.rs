@@ -196,9 +196,14 @@ impl Job {
 
     /// Takes what has arrived, and has `waker` woken when more does.
     pub(super) fn poll_take(&self, waker: &Waker) -> Arrivals {
+        let waker = waker.clone();
         let mut results = self.results();
-        results.waker = Some(waker.clone());
-        results.take()
+        let before = results.waker.replace(waker);
+        let arrivals = results.take();
+        drop(results);
+        // Dropping a waker may run code of the program.
+        drop(before);
+        arrivals
     }
 
     /// Whether every result has arrived.

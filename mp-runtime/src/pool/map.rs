@@ -29,13 +29,17 @@ pub(super) struct Feed {
     /// Segments that may still be in use, and their bytes.
     live: VecDeque<(Weak<Segment>, usize)>,
     live_bytes: usize,
+    /// The pool takes no more: items that were refused have come back as errors.
+    pub(super) is_refused: bool,
+    /// Its consumer decides when it goes on.
+    is_lazy: bool,
     is_open: bool,
 }
 
 impl Feed {
-    /// Begins to feed a job.
-    pub(super) fn open(core: &Arc<Core>, job: Arc<Job>) -> Result<Feed, Error> {
-        core.open_feed()?;
+    /// Begins to feed a job; a lazy feed goes on when its consumer wants more.
+    pub(super) fn open(core: &Arc<Core>, job: Arc<Job>, is_lazy: bool) -> Result<Feed, Error> {
+        core.open_feed(is_lazy)?;
         Ok(Feed {
             core: Arc::clone(core),
             job,
@@ -44,6 +48,8 @@ impl Feed {
             segment_size: 1,
             live: VecDeque::new(),
             live_bytes: 0,
+            is_refused: false,
+            is_lazy,
             is_open: true,
         })
     }
@@ -52,9 +58,12 @@ impl Feed {
     /// is delivered as that error.
     pub(super) fn push<F: ProcessFn>(&mut self, args: &F::Args) -> bool {
         let number = self.count;
+        let encoded = self.builder.push::<F>(number, args);
         self.count += 1;
-        if let Err(error) = self.builder.push::<F>(number, args) {
-            self.refuse(vec![number], &error);
+        if let Err(error) = encoded {
+            let place = self.job.place(number);
+            let error = not_encoded(self.job.function, place, &error);
+            self.job.deliver([(number, Err(error))]);
             return true;
         }
         let size = match self.job.chunking {
@@ -70,44 +79,34 @@ impl Feed {
 
     /// Submits what was pushed.
     pub(super) fn flush(&mut self) {
+        self.prune();
         if self.builder.is_empty() {
             return;
         }
-        match self.builder.take() {
-            Ok(segment) => {
-                // The first items go one by one, so that every worker has something at once.
-                if self.count >= self.core.worker_count() {
-                    self.segment_size = (self.segment_size * 2).min(MAX_SEGMENT);
-                }
-                self.live_bytes += segment.byte_count();
-                self.live
-                    .push_back((Arc::downgrade(&segment), segment.byte_count()));
-                // Items of a pool that was terminated come back as such.
-                let _ = self.core.submit(&self.job, segment);
-            }
-            Err((error, numbers)) => self.refuse(numbers, &error),
+        let segment = self.builder.take();
+        // The first items go one by one, so that every worker has something at once.
+        if self.count >= self.core.worker_count() {
+            self.segment_size = (self.segment_size * 2).min(MAX_SEGMENT);
         }
+        let bytes = segment.byte_count();
+        self.live_bytes += bytes;
+        self.live.push_back((Arc::downgrade(&segment), bytes));
+        self.is_refused |= self.core.submit(&self.job, segment, self.is_lazy).is_err();
     }
 
-    fn refuse(&self, numbers: Vec<usize>, error: &dyn std::fmt::Display) {
-        let function = self.job.function;
-        let refused = numbers.into_iter().map(|number| {
-            (
-                number,
-                Err(not_encoded(function, self.job.place(number), error)),
-            )
-        });
-        self.job.deliver(refused);
-    }
-
-    /// Whether enough is on its way, `taken` results having come back.
-    fn is_ahead(&mut self, taken: usize) -> bool {
+    /// Forgets segments that are done.
+    fn prune(&mut self) {
         while let Some((segment, bytes)) = self.live.front()
             && segment.strong_count() == 0
         {
             self.live_bytes -= bytes;
             self.live.pop_front();
         }
+    }
+
+    /// Whether enough is on its way, `taken` results having come back.
+    fn is_ahead(&mut self, taken: usize) -> bool {
+        self.prune();
         let ahead = self.count - taken;
         ahead >= WINDOW_ITEMS
             || self.live_bytes >= WINDOW_BYTES && ahead >= 2 * self.core.worker_count()
@@ -118,7 +117,7 @@ impl Feed {
         self.flush();
         if std::mem::take(&mut self.is_open) {
             self.job.expect(self.count);
-            self.core.close_feed();
+            self.core.close_feed(self.is_lazy);
         }
     }
 }
@@ -126,7 +125,7 @@ impl Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         if std::mem::take(&mut self.is_open) {
-            self.core.close_feed();
+            self.core.close_feed(self.is_lazy);
         }
     }
 }
@@ -216,7 +215,7 @@ pub(super) fn run<F: ProcessFn>(
     job: Arc<Job>,
     items: impl Iterator<Item = F::Args>,
 ) -> Result<Vec<F::Output>, Error> {
-    let mut feed = Feed::open(core, Arc::clone(&job))?;
+    let mut feed = Feed::open(core, Arc::clone(&job), false)?;
     let wanted = Wanted {
         core: Arc::clone(core),
         job,
@@ -226,7 +225,7 @@ pub(super) fn run<F: ProcessFn>(
     loop {
         // After an error only what comes before it matters, and that was fed.
         while feed.is_open && !feed.is_ahead(gathered.count) {
-            let next = if gathered.has_failed() {
+            let next = if gathered.has_failed() || feed.is_refused {
                 None
             } else {
                 items.next()

@@ -286,6 +286,9 @@ impl Pool {
     /// what was consumed, so that the iterator may be infinite. An error takes the place of its
     /// result; the others go on.
     ///
+    /// It pulls on the thread that asks for a result: an iterator that blocks until a result of
+    /// its own map was consumed waits for ever.
+    ///
     /// Dropping the iterator cancels what it has not delivered; a call that is running runs to its
     /// end.
     ///
@@ -360,7 +363,9 @@ impl Pool {
         self.core.close();
     }
 
-    /// Closes the pool, finishes everything and waits until every worker has exited.
+    /// Closes the pool, finishes everything and waits until every worker has exited; what wakes it
+    /// is their exit. An [`imap`](Pool::imap) that is not at its end by then gets no further: its
+    /// next item is [`Closed`](crate::error::ErrorKind::Closed).
     ///
     /// ```
     /// # #[mp::process_fn]
@@ -377,9 +382,10 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`](crate::error::ErrorKind::Cancelled) if it was terminated meanwhile.
+    /// [`Cancelled`](crate::error::ErrorKind::Cancelled) if it was terminated meanwhile;
+    /// [`WouldDeadlock`](crate::error::ErrorKind::WouldDeadlock) in a waker that a thread of this
+    /// very pool calls: then it is dropped.
     pub fn join(self) -> Result<(), Error> {
-        self.core.close();
         self.core.join()
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::link::Call;
 use crate::registry::ProcessFn;
-use crate::wire::{EncodeError, Encoder, Handles, Payload};
+use crate::wire::{EncodeError, Encoder, Handles};
 
 /// A segment is closed when it has so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
@@ -47,17 +47,29 @@ pub(super) struct SegmentBuilder {
     numbers: Vec<usize>,
     ends: Vec<usize>,
     encoder: Encoder,
+    handles: Option<Handles>,
 }
 
 impl SegmentBuilder {
-    /// Adds an item; on an error the segment is as before.
+    /// Adds an item; if it cannot be encoded, or panics, the segment is as before.
     pub(super) fn push<F: ProcessFn>(
         &mut self,
         number: usize,
         args: &F::Args,
     ) -> Result<(), EncodeError> {
+        struct Rewind<'e>(&'e mut Encoder, usize);
+        impl Drop for Rewind<'_> {
+            fn drop(&mut self) {
+                self.0.rewind(self.1);
+            }
+        }
+
         let before = self.encoder.len();
-        F::__encode(args, &mut self.encoder).inspect_err(|_| self.encoder.rewind(before))?;
+        let mut rewind = Rewind(&mut self.encoder, before);
+        F::__encode(args, rewind.0)?;
+        self.handles = rewind.0.take_handles()?;
+        rewind.1 = rewind.0.len();
+        drop(rewind);
         self.numbers.push(number);
         self.ends.push(self.encoder.len());
         Ok(())
@@ -67,33 +79,26 @@ impl SegmentBuilder {
         self.ends.is_empty()
     }
 
-    /// Whether it should be closed, at `count` items or before.
-    pub(super) fn is_full(&mut self, count: usize) -> bool {
-        // Handles that cannot be counted are reported when the segment is closed.
-        self.ends.len() >= count
-            || self.encoder.len() >= SEGMENT_BYTES
-            || self.encoder.is_loaded().unwrap_or(true)
+    /// Whether it should be closed: at `count` items, when it is large, and after an item with
+    /// handles, which are sent with its segment.
+    pub(super) fn is_full(&self, count: usize) -> bool {
+        self.ends.len() >= count || self.encoder.len() >= SEGMENT_BYTES || self.handles.is_some()
     }
 
-    /// Takes what there is. On an error, the items that are lost with it come back as numbers.
-    pub(super) fn take(&mut self) -> Result<Arc<Segment>, (EncodeError, Vec<usize>)> {
+    /// Takes what there is.
+    pub(super) fn take(&mut self) -> Arc<Segment> {
         let SegmentBuilder {
             numbers,
             ends,
             encoder,
+            handles,
         } = std::mem::take(self);
-        match encoder.finish() {
-            Ok(Payload { bytes, handles }) => {
-                let (bytes, handles) = (Arc::new(bytes), handles.map(Arc::new));
-                Ok(Arc::new(Segment {
-                    numbers,
-                    ends,
-                    bytes,
-                    handles,
-                }))
-            }
-            Err(error) => Err((error, numbers)),
-        }
+        Arc::new(Segment {
+            numbers,
+            ends,
+            bytes: Arc::new(encoder.into_plain_bytes()),
+            handles: handles.map(Arc::new),
+        })
     }
 }
 

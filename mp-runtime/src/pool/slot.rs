@@ -8,7 +8,7 @@ use super::MAX_UNSTARTED;
 use super::core::{Core, Phase};
 use super::job::{Job, Outcome};
 use super::segment::Piece;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::link::{Event, Events, Link, Record, Reply, Running, Status};
 use crate::process::{Child, LaunchSpec, Role, Who};
 
@@ -26,6 +26,8 @@ pub(super) struct Slot {
     pub(super) state: SlotState,
     /// Its process, from the start on.
     pub(super) child: Option<Arc<Child>>,
+    /// When a timer is due that looks at how long its item has run.
+    pub(super) timer: Option<Instant>,
     /// The way to its process, once it is there; gone when it was told to stop.
     pub(super) link: Option<Arc<Link>>,
 }
@@ -52,6 +54,8 @@ pub(super) struct Busy {
     pub(super) timed_out: Option<(u64, Duration)>,
     /// What becomes of the items that are not done, since the worker is being killed for them.
     pub(super) cancelled: Option<Error>,
+    /// Why the worker is being killed, if what it sent made no sense.
+    pub(super) broken: Option<String>,
 }
 
 /// What becomes of the items that a dead worker had not done.
@@ -61,12 +65,13 @@ pub(super) struct Fate {
 }
 
 thread_local! {
-    static IS_SLOT_THREAD: Cell<bool> = const { Cell::new(false) };
+    /// The address of the pool this thread belongs to, 0 for none.
+    static POOL_OF_THREAD: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Whether this is called by something that runs on a slot's thread, such as a waker.
-pub(super) fn is_slot_thread() -> bool {
-    IS_SLOT_THREAD.get()
+/// Whether this is called by something that runs on a thread of a slot of `core`, such as a waker.
+pub(super) fn is_thread_of(core: &Core) -> bool {
+    POOL_OF_THREAD.get() == std::ptr::from_ref(core).addr()
 }
 
 impl Slot {
@@ -74,6 +79,7 @@ impl Slot {
         Slot {
             title,
             state: SlotState::Starting,
+            timer: None,
             child: None,
             link: None,
         }
@@ -103,6 +109,7 @@ impl Busy {
             done: 0,
             timed_out: None,
             cancelled: None,
+            broken: None,
         }
     }
 
@@ -138,7 +145,11 @@ impl Busy {
                     item: self.job.place(number),
                     ..who.clone()
                 };
-                outcomes.push((number, who.answered(record, reply.clone())));
+                let outcome = match &self.cancelled {
+                    Some(error) => Err(error.clone()),
+                    None => who.answered(record, reply.clone()),
+                };
+                outcomes.push((number, outcome));
                 self.done += 1;
             }
         }
@@ -164,7 +175,7 @@ impl Busy {
     pub(super) fn fate(
         &self,
         running: Option<Running>,
-        failure: impl FnOnce(Who) -> Error,
+        failure: impl FnOnce(&Busy, Who) -> Error,
         who: &Who,
     ) -> Fate {
         let first = self.piece.range.start + self.done;
@@ -203,7 +214,7 @@ impl Busy {
                 item: self.job.place(number),
                 ..who.clone()
             };
-            fate.delivered.push((number, Err(failure(who))));
+            fate.delivered.push((number, Err(failure(self, who))));
         }
         if first + 1 < end {
             fate.queued.push(self.piece.part(first + 1..end));
@@ -222,17 +233,28 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
         }
     }
 
-    IS_SLOT_THREAD.set(true);
-    let mut ending = Ending(core, index, None);
+    POOL_OF_THREAD.set(Arc::as_ptr(core).addr());
+    let panicked = Error::new(
+        ErrorKind::Spawn,
+        format!(
+            "the thread of worker {index} of pool `{}` panicked",
+            core.name()
+        ),
+    );
+    let mut ending = Ending(core, index, Some(panicked));
     let mut failed_starts = 0;
     loop {
         let error = match start(core, index) {
-            Ok(None) => break,
+            Ok(None) => {
+                ending.2 = None;
+                break;
+            }
             Ok(Some((child, link, events))) => {
                 core.ready(index, link);
                 let born = Instant::now();
                 let has_worked = receive(core, index, &child, &events);
                 if !is_needed(core) {
+                    ending.2 = None;
                     break;
                 }
                 if has_worked || born.elapsed() >= SHORT_LIFE {
@@ -250,9 +272,11 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
         };
         failed_starts += 1;
         if !pause(core, index, failed_starts, error) {
+            ending.2 = None;
             break;
         }
     }
+    drop(ending);
 }
 
 /// Starts a worker; `None` if none is needed any more.
@@ -296,7 +320,8 @@ fn receive(core: &Arc<Core>, index: usize, child: &Child, events: &Events) -> bo
     let mut has_worked = false;
     loop {
         let event = match events.next() {
-            Event::Broken(_) => {
+            Event::Broken(reason) => {
+                core.broken(index, reason);
                 child.kill();
                 child.wait();
                 events.abandon()
@@ -333,16 +358,19 @@ fn pause(core: &Arc<Core>, index: usize, failed_starts: u32, error: Error) -> bo
         }
     } else {
         state.slots[index].state = SlotState::Broken;
-        if state
-            .slots
-            .iter()
-            .all(|slot| matches!(slot.state, SlotState::Broken))
-        {
+        // Whoever is the last to give up fails what waits.
+        let cannot_start =
+            |slot: &Slot| matches!(slot.state, SlotState::Broken | SlotState::Stopped(_));
+        if state.slots.iter().all(cannot_start) {
             core.fail_waiting(state, &error);
             state = core.state();
         }
         while state.submissions == submissions && state.phase <= Phase::Open {
             state = core.wait(state);
+        }
+        if state.phase > Phase::Open {
+            // Other slots serve what is left, or have failed it.
+            return false;
         }
         state.slots[index].state = SlotState::Starting;
     }

@@ -97,7 +97,7 @@ impl<R> Task<R> {
     where
         R: Send + 'static,
     {
-        let mut feed = Feed::open(core, Arc::clone(&job))?;
+        let mut feed = Feed::open(core, Arc::clone(&job), false)?;
         feed.push::<F>(args);
         feed.finish();
         // What could not be encoded is known by now, and is the caller's to know at once.
@@ -233,7 +233,7 @@ impl<R: Send + 'static> Task<Vec<R>> {
         job: Arc<Job>,
         items: impl Iterator<Item = F::Args>,
     ) -> Result<Task<Vec<R>>, Error> {
-        let mut feed = Feed::open(core, Arc::clone(&job))?;
+        let mut feed = Feed::open(core, Arc::clone(&job), false)?;
         for args in items {
             feed.push::<F>(&args);
         }

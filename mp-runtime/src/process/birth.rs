@@ -21,6 +21,9 @@ pub(super) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
 /// A boot message is small; a longer one is nonsense.
 const BOOT_BYTES_LIMIT: u32 = 1 << 20;
 
+/// What a process exits with that is a worker by its environment and nothing else.
+const MALFORMED: i32 = 125;
+
 static INITIALIZED: AtomicBool = AtomicBool::new(false);
 
 /// Where a worker of a test binary enters: the path of a test.
@@ -100,8 +103,11 @@ fn become_worker_if_told() {
         .map(|number| descriptor::adopt(number.parse().map_err(io::Error::other)?))
         .collect();
     let Ok(Ok([lifeline, recorder, anchor])) = inherited.map(take_stdout) else {
-        // Somebody set the variable by hand: then this is no worker.
-        return;
+        // Going on as the program would start the program in place of each of its workers.
+        eprintln!(
+            "mp: {WORKER_VARIABLE} is set, and does not name what a worker inherits: unset it"
+        );
+        std::process::exit(MALFORMED);
     };
     let Ok(boot) = read_boot(&lifeline) else {
         // The parent is gone.

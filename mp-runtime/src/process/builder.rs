@@ -101,7 +101,10 @@ impl Builder {
 
     /// The processors it may run on, by number. Default: those of this process.
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Builder {
-        self.spec.cpus = Some(cpus.into_iter().collect());
+        let mut cpus: Vec<usize> = cpus.into_iter().collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        self.spec.cpus = Some(cpus);
         self
     }
 

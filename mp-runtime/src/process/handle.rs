@@ -411,12 +411,16 @@ impl Outcome {
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<Answer, Error>> {
+        let waker = waker.clone();
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Taken) {
             State::Ready(answer) => Poll::Ready(answer),
             State::Taken => Poll::Ready(Err(taken())),
-            State::Waiting(_) => {
-                *state = State::Waiting(Some(waker.clone()));
+            State::Waiting(before) => {
+                *state = State::Waiting(Some(waker));
+                drop(state);
+                // Dropping a waker may run code of the program.
+                drop(before);
                 Poll::Pending
             }
         }

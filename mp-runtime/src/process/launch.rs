@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ChildStdout;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use super::builder::Stdio;
 use super::info::{self, Identity};
-use super::{Child, ProcessInfo, birth, watch};
+use super::{Child, ProcessInfo, birth, nursery, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Events, Greeting, Link, Recorder, Server};
-use crate::os::{descriptor, exec, pidfd::PidFd};
+use crate::os::{descriptor, exec, limit, pidfd::PidFd};
 use crate::registry::Catalogue;
 use crate::wire::Payload;
 
@@ -89,11 +89,14 @@ impl LaunchSpec {
         Catalogue::get()?;
         birth::require_init()?;
         check_name(self.name.as_deref())?;
-        if self.cpus.as_ref().is_some_and(Vec::is_empty) {
-            let message = "a process that may use no processor cannot run: name at least one";
-            return Err(Error::new(ErrorKind::Spawn, message));
-        }
-        Ok(())
+        let complaint = match self.cpus.as_deref() {
+            Some([]) => "a process that may use no processor cannot run: name at least one",
+            Some(cpus) if cpus.iter().any(|&cpu| cpu >= limit::CPU_LIMIT) => {
+                "processors are named by numbers below 1024"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Spawn, complaint))
     }
 
     /// Forks and execs. The process is watched from here on; it connects in
@@ -119,7 +122,9 @@ impl LaunchSpec {
         }
         let server = Server::open()?;
         let (recorder, recorder_fd) = Recorder::create()?;
+        let recorder_fd = descriptor::above_standard(recorder_fd)?;
         let (lifeline, workers_end) = descriptor::stream_pair()?;
+        let workers_end = descriptor::above_standard(workers_end)?;
         let boot = Boot {
             token: server.token(),
             parent_id: std::process::id(),
@@ -148,7 +153,7 @@ impl LaunchSpec {
             // and the worker takes the real one when it has arrived.
             Some(_) => {
                 let target = match stdout {
-                    Some(fd) => fd,
+                    Some(fd) => descriptor::above_standard(fd)?,
                     None => descriptor::duplicate(io::stdout())?,
                 };
                 handed_stdout = Some(target);
@@ -157,10 +162,9 @@ impl LaunchSpec {
             None => stdout.map_or_else(std::process::Stdio::inherit, Into::into),
         };
         inherit.extend(handed_stdout.as_ref().map(OwnedFd::as_fd));
-        let numbers: Vec<String> = inherit
-            .iter()
-            .map(|fd| fd.as_raw_fd().to_string())
-            .collect();
+        // They stay open until the process was started, since this waits for it.
+        let inherit: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
+        let numbers: Vec<String> = inherit.iter().map(ToString::to_string).collect();
         let mut env = self.env;
         env.push((birth::WORKER_VARIABLE.into(), numbers.join(",").into()));
         let launch = exec::Launch {
@@ -171,10 +175,13 @@ impl LaunchSpec {
             stdout,
             stderr: self.stderr.into_std()?,
         };
-        let process_id = launch.start(&inherit)?;
-        let pidfd = PidFd::open(process_id).inspect_err(|_| {
-            // Without a pidfd it cannot be watched. Its lifeline ends it when this returns.
-            exec::forget(process_id);
+        let process_id = nursery::run(move || launch.start(inherit))?;
+        let pidfd = PidFd::open(process_id).inspect_err(|error| {
+            // Without a pidfd it cannot be watched. If there is no such process (the program
+            // ignores SIGCHLD, and it has ended) the number may be somebody else's by now.
+            if error.raw_os_error() != Some(nix::libc::ESRCH) {
+                exec::forget(process_id);
+            }
         })?;
         let info = ProcessInfo {
             id: process_id,

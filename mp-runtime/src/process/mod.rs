@@ -16,8 +16,9 @@
 //!
 //! The parent holds one end of the lifeline, and a thread of the worker waits on the other and on a
 //! pidfd of the parent. Whichever way the parent ends, the kernel closes its descriptors and the
-//! worker kills itself, whatever its other threads are doing. (`PR_SET_PDEATHSIG` would fire when
-//! the *thread* ends that started the worker.) A worker that is a parent takes its own along.
+//! worker kills itself, whatever its other threads are doing. A worker that is stopped cannot: it
+//! is killed by the kernel, since the thread that started it has ended ([`nursery`]). A worker that
+//! is a parent takes its own along.
 
 mod birth;
 mod child;
@@ -29,6 +30,7 @@ mod serve;
 mod builder;
 mod handle;
 mod watch;
+mod nursery;
 
 use std::time::Duration;
 

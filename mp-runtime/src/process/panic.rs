@@ -32,8 +32,11 @@ pub(super) fn catch<T>(body: impl FnOnce() -> T) -> Result<T, Panic> {
     let outcome = catch_unwind(AssertUnwindSafe(body));
     IN_CALL.set(nested);
     outcome.map_err(|payload| {
-        let panic = LAST.take().unwrap_or_else(|| Panic {
-            message: message(&*payload),
+        let message = message(&*payload);
+        // The last panic need not be this one, if one was caught and another resumed.
+        let last = LAST.take().filter(|last| last.message == message);
+        let panic = last.unwrap_or(Panic {
+            message,
             location: None,
             backtrace: None,
         });
@@ -53,7 +56,7 @@ fn describe(info: &PanicHookInfo<'_>) -> Panic {
     }
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
+pub(super) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("(a value that is no text)")

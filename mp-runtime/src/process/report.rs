@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,9 +39,18 @@ impl Answer {
         self,
         read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
     ) -> Result<R, Error> {
-        self.reply
-            .decode(&self.payload, read)
-            .map_err(|error| self.who.not_decoded(&error))
+        // What `Deserialize` of the program, or of a handle that does not exist, panics with, is the
+        // fault of this one result.
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.reply.decode(&self.payload, read)));
+        match decoded {
+            Ok(decoded) => decoded.map_err(|error| self.who.not_decoded(&error)),
+            Err(panic) => {
+                let message = format!("it panicked: {}", super::panic::message(&*panic));
+                // Dropping what somebody panicked with may panic again.
+                std::mem::forget(panic);
+                Err(self.who.not_decoded(&message))
+            }
+        }
     }
 }
 

@@ -59,23 +59,25 @@ impl Ord for Timer {
     }
 }
 
-/// The watch of this program, started if it was not.
-fn watch() -> io::Result<&'static Watch> {
-    static WATCH: Mutex<Option<&'static Watch>> = Mutex::new(None);
+/// The watch of this process, started if it was not. A fork of the program has none of its
+/// threads, so it gets its own.
+fn watch() -> io::Result<Arc<Watch>> {
+    static WATCH: Mutex<Option<(u32, Arc<Watch>)>> = Mutex::new(None);
     let mut started = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(watch) = *started {
-        return Ok(watch);
+    let own_id = std::process::id();
+    if let Some((process_id, watch)) = &*started
+        && *process_id == own_id
+    {
+        return Ok(Arc::clone(watch));
     }
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
     epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-    let watch: &'static Watch = Box::leak(Box::new(Watch {
-        epoll,
-        wake,
-        state: Mutex::new(State::default()),
-    }));
-    os::thread::spawn("mp-watch", || watch.run())?;
-    *started = Some(watch);
+    let state = Mutex::new(State::default());
+    let watch = Arc::new(Watch { epoll, wake, state });
+    let own = Arc::clone(&watch);
+    os::thread::spawn("mp-watch", move || own.run())?;
+    *started = Some((own_id, Arc::clone(&watch)));
     Ok(watch)
 }
 
@@ -137,14 +139,16 @@ impl Watch {
         }
     }
 
-    /// Calls what is due; tells how long to sleep then.
+    /// Calls what is due by now, and no more, since those calls may set timers; tells how long to
+    /// sleep then.
     fn run_timers(&self) -> EpollTimeout {
+        let now = Instant::now();
         loop {
             let mut state = self.state();
             let Some(next) = state.timers.peek() else {
                 return EpollTimeout::NONE;
             };
-            let left = next.due.saturating_duration_since(Instant::now());
+            let left = next.due.saturating_duration_since(now);
             if !left.is_zero() {
                 // Rounded up, so that it is due after the sleep.
                 let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);

@@ -363,7 +363,11 @@ impl<'b> de::VariantAccess<'b> for &mut Decoder<'b> {
         len: usize,
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        de::Deserializer::deserialize_tuple(self, len, visitor)
+        // The variant itself is the level.
+        visitor.visit_seq(Elements {
+            decoder: self,
+            left: len,
+        })
     }
 
     fn struct_variant<V: Visitor<'b>>(
@@ -371,6 +375,6 @@ impl<'b> de::VariantAccess<'b> for &mut Decoder<'b> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, DecodeError> {
-        de::Deserializer::deserialize_tuple(self, fields.len(), visitor)
+        self.tuple_variant(fields.len(), visitor)
     }
 }

@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 use serde::ser::{self, Serialize};
 
-use super::handles::HandleWatch;
+use super::handles::{HandleWatch, Handles};
 use super::{DEPTH_LIMIT, EncodeError, Payload};
 
 /// Collects the bytes of values, and watches for handles among them.
@@ -34,15 +34,17 @@ impl Encoder {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Whether so many handles may have come along that the next value should not join them.
-    pub(crate) fn is_loaded(&mut self) -> Result<bool, EncodeError> {
-        self.watch.is_loaded()
+    /// Takes the handles of the values so far, so that none is left where another message of this
+    /// thread would carry it.
+    pub(crate) fn take_handles(&mut self) -> Result<Option<Handles>, EncodeError> {
+        self.watch.collect()
     }
 
-    /// Forgets the bytes from `len` on. Handles that came along with them stay, unused.
+    /// Forgets the bytes from `len` on, and the handles that were not taken.
     pub(crate) fn rewind(&mut self, len: usize) {
         self.bytes.truncate(len);
         self.depth = 0;
+        self.watch.discard();
     }
 
     /// From now on handles are written as the numbers they are.

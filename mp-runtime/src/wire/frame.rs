@@ -113,12 +113,15 @@ impl Outbox {
                 bytes: Cow::Borrowed(bytes),
                 received: Handles::default(),
             };
-            if let Some(handles) = handles {
-                handles.push().map_err(io::Error::other)?;
-                frame.channels = handles.channels.len() as u32;
-                frame.regions = handles.regions.len() as u32;
-            }
-            match sender.send(frame) {
+            let sent = match handles {
+                None => sender.send(frame),
+                Some(handles) => {
+                    frame.channels = handles.channels.len() as u32;
+                    frame.regions = handles.regions.len() as u32;
+                    handles.attach(|| sender.send(frame))?
+                }
+            };
+            match sent {
                 Ok(()) => Ok(()),
                 Err(IpcError::Io(error)) => Err(error),
                 Err(error) => Err(io::Error::other(error)),

@@ -7,7 +7,8 @@
 //!
 //! - **Are there any?** [`HandleWatch`] sees each `u64` that is written. The `n`th handle writes
 //!   `n`, so a value in which no `u64` equals the count so far has none, and that costs a
-//!   comparison. Where one does (mostly a plain zero), the list is looked at.
+//!   comparison. Where one does (mostly a plain zero), the list is looked at, by pushing a handle of
+//!   our own, which tells how many are before it.
 //! - **Whose are they?** [`HandleWatch::collect`] sends the list to this very process and receives
 //!   it as [`Handles`], which own their descriptors, can wait in a queue, change threads and be
 //!   sent more than once, when a chunk has to run elsewhere.
@@ -21,6 +22,7 @@
 //! The kernel takes 253 descriptors in a message and `ipc-channel` panics above 64, so more than
 //! [`HANDLE_LIMIT`] in one value are refused.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::OnceLock;
 
@@ -34,8 +36,6 @@ use crate::os::{carry, descriptor};
 
 /// So many handles one value may carry; with some room below the 64 of `ipc-channel`.
 const HANDLE_LIMIT: usize = 48;
-/// A message with this many is closed: the next value begins another.
-const HANDLES_PER_MESSAGE: u64 = 8;
 
 /// Handles between processes, or in this one between its queues.
 #[derive(Debug, Default)]
@@ -66,8 +66,21 @@ impl Handles {
         Ok(handles)
     }
 
-    /// Makes the next `send` of this thread carry copies of all of them, in their order.
-    pub(super) fn push(&self) -> Result<(), EncodeError> {
+    /// Runs `send`, whose first message carries copies of all of them, in their order. Whether it
+    /// does or not, nothing is left for another message.
+    pub(super) fn attach<T>(&self, send: impl FnOnce() -> T) -> io::Result<T> {
+        // Copying a region without a free descriptor panics; somebody else may take the last one
+        // between the two.
+        descriptor::require_room(self.regions.len() + 1)?;
+        let sent = catch_unwind(AssertUnwindSafe(|| {
+            self.push().map_err(io::Error::other)?;
+            Ok(send())
+        }));
+        sent.unwrap_or_else(|_| Err(io::Error::other("there are not enough free descriptors")))
+            .inspect_err(|_| discard_pushed())
+    }
+
+    fn push(&self) -> Result<(), EncodeError> {
         let mut indices = Encoder::default();
         indices.ignore_handles();
         for channel in &self.channels {
@@ -88,11 +101,9 @@ impl Handles {
         descriptor::require_room(self.channels.len() + self.regions.len() + 2)
             .map_err(|error| refused(&error))?;
         let (sender, receiver) = ipc::channel::<Lent>().map_err(|error| refused(&error))?;
-        self.push().map_err(|error| refused(&error))?;
-        sender
-            .send(Lent {
-                channels: self.channels.len(),
-            })
+        let channels = self.channels.len();
+        self.attach(|| sender.send(Lent { channels }))
+            .map_err(|error| refused(&error))?
             .map_err(|error| refused(&error))?;
 
         let mut decode = Some(decode);
@@ -171,23 +182,14 @@ impl HandleWatch {
         self.ignores = true;
     }
 
-    pub(super) fn is_loaded(&mut self) -> Result<bool, EncodeError> {
-        if self.channels + self.regions < HANDLES_PER_MESSAGE {
-            return Ok(false);
-        }
-        self.settle()?;
-        Ok(self.channels + self.regions >= HANDLES_PER_MESSAGE)
-    }
-
     /// Takes the handles that were pushed.
     pub(super) fn collect(&mut self) -> Result<Option<Handles>, EncodeError> {
         if self.channels + self.regions == 0 {
             return Ok(None);
         }
-        let handles = collect_pushed(self.regions)?;
-        (self.channels, self.regions) = (0, 0);
-        let none = handles.channels.is_empty() && handles.regions.is_empty();
-        Ok((!none).then_some(handles))
+        let most_regions = std::mem::take(&mut self.regions);
+        self.channels = 0;
+        collect_pushed(most_regions)
     }
 
     /// Throws away the handles that were pushed.
@@ -200,23 +202,29 @@ impl HandleWatch {
 
     /// Makes the counts exact.
     fn settle(&mut self) -> Result<(), EncodeError> {
-        let handles = collect_pushed(self.regions)?;
-        let count = handles.channels.len() + handles.regions.len();
-        (self.channels, self.regions) = (0, 0);
-        if count > HANDLE_LIMIT {
+        let most_regions = std::mem::take(&mut self.regions);
+        self.channels = 0;
+        let Some(handles) = collect_pushed(most_regions)? else {
+            return Ok(());
+        };
+        if handles.channels.len() + handles.regions.len() > HANDLE_LIMIT {
             return Err(EncodeError::new(format!(
                 "it carries more than {HANDLE_LIMIT} handles; send the rest with another call"
             )));
         }
-        handles.push()?;
-        (self.channels, self.regions) =
-            (handles.channels.len() as u64, handles.regions.len() as u64);
+        handles.attach(|| ()).map_err(put_in)?;
+        self.channels = handles.channels.len() as u64;
+        self.regions = handles.regions.len() as u64;
         Ok(())
     }
 }
 
+fn put_in(error: io::Error) -> EncodeError {
+    EncodeError::new(format!("its handles could not be put in: {error}"))
+}
+
 /// A handle of no use, made once: its place in the list tells how many are before it.
-fn probe() -> std::io::Result<&'static IpcSender<()>> {
+fn probe() -> io::Result<&'static IpcSender<()>> {
     static PROBE: OnceLock<IpcSender<()>> = OnceLock::new();
     if let Some(probe) = PROBE.get() {
         return Ok(probe);
@@ -234,37 +242,60 @@ fn discard_pushed() {
     }
 }
 
-/// Empties the list of what will be sent, into `Handles`.
-fn collect_pushed(most_regions: u64) -> Result<Handles, EncodeError> {
-    let collected = (|| {
-        let mut index = Encoder::default();
-        index.ignore_handles();
-        index.value(probe()?).map_err(std::io::Error::other)?;
-        let index = index.finish().map_err(std::io::Error::other)?.bytes;
-        let channels = super::Decoder::new(&index)
-            .u64()
-            .map_err(std::io::Error::other)?;
-        // One for the probe, two for the channel they go through.
-        descriptor::require_room(channels as usize + most_regions as usize + 3)?;
-        let (sender, receiver) = ipc::channel::<Collected>()?;
-        let channels = channels as usize;
-        let message = Collected {
-            channels,
-            handles: Handles::default(),
-        };
-        sender.send(message).map_err(std::io::Error::other)?;
-        let mut handles = crate::os::uninterrupted(|| match receiver.recv() {
-            Err(ipc_channel::IpcError::Io(error)) => Err(error),
-            other => other.map_err(std::io::Error::other),
-        })?
-        .handles;
-        // The last one is the probe.
-        handles.channels.truncate(channels);
-        Ok(handles)
-    })();
-    collected.map_err(|error: std::io::Error| {
-        EncodeError::new(format!("its handles could not be put in: {error}"))
+/// Pushes a handle, and tells how many of its kind were there before it.
+fn push_probe(handle: &impl Serialize) -> io::Result<usize> {
+    let mut index = Encoder::default();
+    index.ignore_handles();
+    index.value(handle).map_err(io::Error::other)?;
+    let index = index.into_plain_bytes();
+    let before = super::Decoder::new(&index)
+        .u64()
+        .map_err(io::Error::other)?;
+    Ok(before as usize)
+}
+
+/// The same for a region, which takes a descriptor, and panics if there is none.
+fn push_region_probe() -> io::Result<usize> {
+    static REGION: OnceLock<IpcSharedMemory> = OnceLock::new();
+    descriptor::require_room(2)?;
+    catch_unwind(|| push_probe(REGION.get_or_init(|| IpcSharedMemory::from_byte(0, 1))))
+        .unwrap_or_else(|_| Err(io::Error::other("there are not enough free descriptors")))
+}
+
+/// Empties the list of what will be sent, into `Handles`; at most so many are regions.
+fn collect_pushed(most_regions: u64) -> Result<Option<Handles>, EncodeError> {
+    take_pushed(most_regions).map_err(|error| {
+        discard_pushed();
+        put_in(error)
     })
+}
+
+fn take_pushed(most_regions: u64) -> io::Result<Option<Handles>> {
+    let channels = push_probe(probe()?)?;
+    let has_region_probe = channels == 0;
+    if has_region_probe && push_region_probe()? == 0 {
+        discard_pushed();
+        return Ok(None);
+    }
+    // One more of each for the probes, and two for the channel they go through.
+    descriptor::require_room(channels + most_regions as usize + 4)?;
+    let (sender, receiver) = ipc::channel::<Collected>()?;
+    let message = Collected {
+        channels,
+        handles: Handles::default(),
+    };
+    sender.send(message).map_err(io::Error::other)?;
+    let received = crate::os::uninterrupted(|| match receiver.recv() {
+        Err(ipc_channel::IpcError::Io(error)) => Err(error),
+        other => other.map_err(io::Error::other),
+    })?;
+    // The probes are the last ones.
+    let mut handles = received.handles;
+    handles.channels.truncate(channels);
+    if has_region_probe {
+        handles.regions.pop();
+    }
+    Ok(Some(handles))
 }
 
 /// Deserializing it takes everything that came with it.
