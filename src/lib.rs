@@ -75,3 +75,8 @@ pub mod prelude {
         Builder, Error, ErrorKind, Pool, Process, ProcessFn, Task, TaskOptions, process_fn, spawn,
     };
 }
+
+/// The programs of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -99,19 +99,8 @@ fn the_modules_are_declared_in_the_order_of_the_layers() {
 
 #[test]
 fn unsafe_code_stays_in_its_layers() {
-    for folder in [
-        "mp-runtime/src",
-        "mp-macros/src",
-        "src",
-        "examples",
-        "tests",
-        "benches",
-    ] {
+    for folder in ["mp-runtime/src", "mp-macros/src", "src", "examples"] {
         for file in rust_files(&root().join(folder)) {
-            // What the macros refuse is shown there.
-            if file.starts_with(root().join("tests/compile_errors")) {
-                continue;
-            }
             if layer_of(&file).is_some_and(|layer| UNSAFE_LAYERS.contains(&layer.as_str())) {
                 continue;
             }

@@ -315,8 +315,9 @@ impl Core {
         for slot in &mut state.slots {
             if let SlotState::Busy(busy) = &mut slot.state
                 && Arc::ptr_eq(&busy.job, job)
+                && !busy.is_done()
             {
-                any = true;
+                any |= busy.cancelled.is_none();
                 busy.cancelled = Some(error.clone());
                 if let Some(child) = &slot.child {
                     child.kill();

@@ -161,6 +161,11 @@ impl Busy {
         (position < self.piece.range.end).then(|| self.piece.segment.number(position))
     }
 
+    /// Whether every item has a result; the end of the chunk may be on its way.
+    pub(super) fn is_done(&self) -> bool {
+        self.done == self.piece.range.len()
+    }
+
     /// The chunk has ended: whatever has no result was left out.
     pub(super) fn left_out(&self, error: &Error) -> Vec<(usize, Outcome)> {
         let rest = self

@@ -172,6 +172,10 @@ fn a_skipped_field_is_an_error_that_names_it() {
 }
 
 #[test]
+#[expect(
+    clippy::needless_borrow,
+    reason = "as the macro writes it: the borrows choose the lane"
+)]
 fn numbers_take_the_bulk_lane_and_others_the_serde_lane() {
     type Real = f64;
     let numbers: Vec<Real> = vec![0.5, -1.0];
