@@ -97,6 +97,7 @@ impl Release {
 impl Server {
     /// Opens a server that is known to those only who get its [anchor](Server::anchor).
     pub(crate) fn open() -> io::Result<Server> {
+        wire::prepare()?;
         check_directory(&std::env::temp_dir())?;
         // It panics where it cannot make its directory all the same.
         let (server, path) = catch_unwind(IpcOneShotServer::new).map_err(|_| {
@@ -229,6 +230,7 @@ impl WorkerEnd {
         recorder: Arc<Recorder>,
     ) -> io::Result<WorkerEnd> {
         let sender: IpcSender<Hello> = IpcSender::connect(descriptor::path_of(anchor.as_fd()))?;
+        wire::prepare()?;
         let (down, inbox) = wire::connect()?;
         let (outbox, up) = wire::connect()?;
         let hello = Hello {

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, send, socket, socketpair,
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket, socketpair,
 };
 use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, access};
@@ -109,6 +109,14 @@ pub(crate) fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
         bytes = &bytes[sent..];
     }
     Ok(())
+}
+
+/// What can be read from a socket without waiting, up to a kilobyte.
+pub(crate) fn read_available(socket: &OwnedFd) -> Vec<u8> {
+    let mut bytes = vec![0; 1024];
+    let count = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).unwrap_or(0);
+    bytes.truncate(count);
+    bytes
 }
 
 /// Waits until one of `fds` can be read or was hung up.

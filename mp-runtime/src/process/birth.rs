@@ -109,11 +109,11 @@ fn become_worker_if_told() {
         );
         std::process::exit(MALFORMED);
     };
-    let Ok(boot) = read_boot(&lifeline) else {
+    let Ok((boot, lifeline)) = read_boot(lifeline) else {
         // The parent is gone.
         signal::end_now();
     };
-    work(boot, lifeline, &recorder, anchor)
+    work(boot, Arc::new(lifeline), &recorder, anchor)
 }
 
 fn take_stdout(mut inherited: Vec<OwnedFd>) -> Result<[OwnedFd; 3], Vec<OwnedFd>> {
@@ -126,8 +126,8 @@ fn take_stdout(mut inherited: Vec<OwnedFd>) -> Result<[OwnedFd; 3], Vec<OwnedFd>
     inherited.try_into()
 }
 
-fn read_boot(lifeline: &OwnedFd) -> io::Result<Boot> {
-    let mut stream = std::fs::File::from(lifeline.try_clone()?);
+fn read_boot(lifeline: OwnedFd) -> io::Result<(Boot, OwnedFd)> {
+    let mut stream = std::fs::File::from(lifeline);
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
@@ -136,20 +136,28 @@ fn read_boot(lifeline: &OwnedFd) -> io::Result<Boot> {
     }
     let mut bytes = vec![0; length as usize];
     stream.read_exact(&mut bytes)?;
-    wire::decode(&bytes, None, Decoder::value).map_err(io::Error::other)
+    let boot = wire::decode(&bytes, None, Decoder::value).map_err(io::Error::other)?;
+    Ok((boot, stream.into()))
+}
+
+/// Ends a worker that cannot even say so in its greeting.
+fn give_up(lifeline: &OwnedFd, reason: &io::Error) -> ! {
+    // If nobody reads it the parent is gone.
+    let _ = descriptor::send_all(lifeline, format!("it gave up: {reason}").as_bytes());
+    signal::end_now()
 }
 
 /// What the rest of the process does.
-fn work(boot: Boot, lifeline: OwnedFd, recorder: &OwnedFd, anchor: OwnedFd) -> ! {
+fn work(boot: Boot, lifeline: Arc<OwnedFd>, recorder: &OwnedFd, anchor: OwnedFd) -> ! {
     signal::show_name(&boot.identity.name);
     info::assume(boot.identity.clone());
     INITIALIZED.store(true, Ordering::Release);
     panic::install_hook();
     let recorder = match Recorder::attach(recorder) {
         Ok(recorder) => Arc::new(recorder),
-        Err(_) => signal::end_now(),
+        Err(error) => give_up(&lifeline, &error),
     };
-    let prepared = prepare(&boot, lifeline, &recorder);
+    let prepared = prepare(&boot, Arc::clone(&lifeline), &recorder);
     let catalogue = Catalogue::get();
     let failure = match (&catalogue, prepared) {
         (Err(error), _) => Some(error.to_string()),
@@ -170,12 +178,13 @@ fn work(boot: Boot, lifeline: OwnedFd, recorder: &OwnedFd, anchor: OwnedFd) -> !
         catalogue,
     ) {
         (Ok(end), Ok(catalogue)) => serve::serve(end, catalogue, boot.role),
-        // The parent is gone or does not want it: its lifeline would end it any moment.
-        _ => signal::end_now(),
+        (Err(error), _) => give_up(&lifeline, &error),
+        // It said so in its greeting.
+        (Ok(_), Err(_)) => signal::end_now(),
     }
 }
 
-fn prepare(boot: &Boot, lifeline: OwnedFd, recorder: &Arc<Recorder>) -> Result<(), String> {
+fn prepare(boot: &Boot, lifeline: Arc<OwnedFd>, recorder: &Arc<Recorder>) -> Result<(), String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
@@ -196,7 +205,7 @@ fn prepare(boot: &Boot, lifeline: OwnedFd, recorder: &Arc<Recorder>) -> Result<(
 }
 
 /// Starts the thread that kills this process when its parent has ended.
-fn end_with_parent(parent_id: u32, lifeline: OwnedFd) -> io::Result<()> {
+fn end_with_parent(parent_id: u32, lifeline: Arc<OwnedFd>) -> io::Result<()> {
     // If the parent has ended already its id may be somebody else's: then it is not our parent,
     // and the lifeline says so at once.
     let parent = match PidFd::open(parent_id) {

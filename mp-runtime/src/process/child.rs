@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,16 +12,18 @@ use std::os::unix::process::ExitStatusExt as _;
 use nix::libc;
 
 use super::ProcessInfo;
-use crate::os::{limit, pidfd::PidFd, signal};
+use crate::os::{descriptor, limit, pidfd::PidFd, signal};
 
 /// A started process. Somebody holds it until it was collected: the watch.
 pub(crate) struct Child {
     info: ProcessInfo,
     pidfd: Arc<PidFd>,
     /// Closes when the last holder lets go, and the process ends then if it has not.
-    _lifeline: OwnedFd,
+    lifeline: OwnedFd,
     memory_limit: Option<u64>,
     out_of_memory_kills: Option<u64>,
+    /// The program sent it a signal that may end it.
+    was_signalled: AtomicBool,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -70,9 +73,10 @@ impl Child {
         Child {
             info,
             pidfd: Arc::new(pidfd),
-            _lifeline: lifeline,
+            lifeline,
             memory_limit,
             out_of_memory_kills: limit::out_of_memory_kills(),
+            was_signalled: AtomicBool::new(false),
             state: Mutex::default(),
             ended: Condvar::new(),
         }
@@ -94,17 +98,31 @@ impl Child {
         self.memory_limit
     }
 
+    /// What a worker that could not come has said of it.
+    pub(crate) fn last_words(&self) -> Option<String> {
+        let words = descriptor::read_available(&self.lifeline);
+        (!words.is_empty()).then(|| String::from_utf8_lossy(&words).into_owned())
+    }
+
     /// Ends it at once. A process that has ended is fine.
     pub(crate) fn kill(&self) {
         // It fails for a process that changed its user; then only its lifeline ends it.
         let _ = self.pidfd.send_signal(libc::SIGKILL);
     }
 
+    /// Sends a signal for the program.
     pub(crate) fn send_signal(&self, signal: i32) -> io::Result<()> {
+        self.was_signalled.store(true, Ordering::Relaxed);
         match signal {
             libc::SIGINT => self.pidfd.interrupt(),
             _ => self.pidfd.send_signal(signal),
         }
+    }
+
+    /// Whether it was ended by a signal after the program had sent it one.
+    pub(crate) fn was_ended_on_purpose(&self, exit: Exit) -> bool {
+        self.was_signalled.load(Ordering::Relaxed)
+            && exit.status.is_some_and(|status| status.signal().is_some())
     }
 
     pub(crate) fn exit(&self) -> Option<Exit> {

@@ -267,14 +267,26 @@ impl Launched {
             } else {
                 format!("`{name}` (pid {id}) could not be started: {reason}")
             };
-            Error::new(ErrorKind::Spawn, message)
+            let kind = match child.was_ended_on_purpose(exit) {
+                true => ErrorKind::Died,
+                false => ErrorKind::Spawn,
+            };
+            Error::new(kind, message)
                 .with_process_id(id)
                 .with_exit_status(exit.status)
         };
         let (greeting, channels) = server.accept().map_err(|error| {
+            if error.raw_os_error().is_some() {
+                // It is this side that cannot go on.
+                return refuse(error.to_string());
+            }
             match child.wait_timeout(Duration::from_secs(1)) {
                 // It did not come because it ended: that is the reason.
-                Some(exit) => refuse(format!("it {exit} before it came to `mp::init`")),
+                Some(exit) => {
+                    let reason = child.last_words();
+                    let ended = || format!("it {exit} before it came to `mp::init`");
+                    refuse(reason.unwrap_or_else(ended))
+                }
                 None => refuse(error.to_string()),
             }
         })?;

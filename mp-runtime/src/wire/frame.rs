@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 use ipc_channel::IpcError;
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
@@ -16,6 +17,7 @@ use serde::ser::SerializeTuple as _;
 use serde::{Serialize, Serializer};
 
 use super::Handles;
+use crate::os::descriptor;
 
 /// The most bytes of a message that go into one frame: well below what a socket buffers (208 KiB
 /// by default), so that a single frame to a peer that has read everything never blocks.
@@ -49,6 +51,26 @@ pub(crate) enum Silence {
     Closed,
     /// What came made no sense, or could not be taken in.
     Broken(String),
+}
+
+/// Has `ipc-channel` find out, while there are descriptors, what it finds out with the first
+/// message: how much a socket buffers. It panics if it cannot, then and with every message after.
+///
+/// # Errors
+///
+/// If there are too few descriptors; the next call tries again.
+pub(crate) fn prepare() -> io::Result<()> {
+    static IS_PREPARED: OnceLock<()> = OnceLock::new();
+    if IS_PREPARED.get().is_none() {
+        descriptor::require_room(6)?;
+        let (outbox, inbox) = connect()?;
+        outbox.send(0, &[], &[], None)?;
+        inbox
+            .next()
+            .map_err(|_| io::Error::other("ipc-channel does not work here"))?;
+        IS_PREPARED.get_or_init(|| ());
+    }
+    Ok(())
 }
 
 /// Makes the two ends of a connection.

@@ -229,6 +229,7 @@ fn probe() -> io::Result<&'static IpcSender<()>> {
     if let Some(probe) = PROBE.get() {
         return Ok(probe);
     }
+    super::prepare()?;
     // Its receiver is dropped, so that a message to it goes nowhere: see `discard_pushed`.
     let (sender, _) = ipc::channel()?;
     Ok(PROBE.get_or_init(|| sender))

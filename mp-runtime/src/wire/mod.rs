@@ -21,7 +21,7 @@ use std::fmt;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect};
+pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
 pub(crate) use handles::Handles;
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
 
