@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::{cmp::Reverse, env, ffi::OsString, fs, path::PathBuf, time::Instant};
 
 use mp::prelude::*;
-
 type Words = HashMap<String, u64>;
 
 /// The limit is for a FIFO, or `/dev/zero`. An `OsString` travels whatever its bytes are.
@@ -39,7 +38,7 @@ fn main() -> Result<(), Error> {
     }
     for workers in [1, mp::cpu_count()] {
         let (pool, start) = (Pool::new(workers)?, Instant::now());
-        total.clear();
+        total = Words::new();
         for (index, result) in pool.imap_unordered(count, files.clone()) {
             let words = result.unwrap_or_else(|error| Err(error.to_string()));
             if let Err(reason) = &words {

@@ -104,10 +104,7 @@ fn results_come_in_the_order_of_the_items() {
             [(); 3]
         );
         assert_eq!(pool.apply(add, (1, 2)).expect("nothing fails"), 3);
-        let results: Vec<_> = pool
-            .imap(square, 0..100)
-            .map(Result::ok)
-            .collect();
+        let results: Vec<_> = pool.imap(square, 0..100).map(Result::ok).collect();
         assert!(results.into_iter().eq((0..100).map(|x| Some(x * x))));
         let mut unordered: Vec<_> = pool.imap_unordered(square, 0..100).collect();
         unordered.sort_by_key(|(place, _)| *place);
