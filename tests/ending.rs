@@ -163,13 +163,13 @@ fn promise_16_terminate_wakes_who_waits_in_map_imap_and_join() {
             until(|| directory.entries().len() >= 2);
             pool.terminate();
             let error = map.join().expect("it does not panic").expect("it fails");
-            assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
             let result = imap.join().expect("it does not panic");
-            let error = result.expect("there is an item").expect_err("it fails");
-            assert!(
-                [ErrorKind::Cancelled, ErrorKind::Closed].contains(&error.kind()),
-                "{error}"
-            );
+            let other = result.expect("there is an item").expect_err("it fails");
+            // Both workers may be busy for one of them before the other has begun.
+            for error in [error, other] {
+                let kinds = [ErrorKind::Cancelled, ErrorKind::Closed];
+                assert!(kinds.contains(&error.kind()), "{error}");
+            }
         });
     });
 }

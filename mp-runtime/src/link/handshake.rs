@@ -98,6 +98,8 @@ impl Server {
     /// Opens a server that is known to those only who get its [anchor](Server::anchor).
     pub(crate) fn open() -> io::Result<Server> {
         wire::prepare()?;
+        // Without a descriptor it could not remove the directory it has just made.
+        descriptor::require_room(6)?;
         check_directory(&std::env::temp_dir())?;
         // It panics where it cannot make its directory all the same.
         let (server, path) = catch_unwind(IpcOneShotServer::new).map_err(|_| {
