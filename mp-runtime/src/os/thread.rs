@@ -1,6 +1,7 @@
 //! Threads of the library's own.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
@@ -26,6 +27,30 @@ pub(crate) fn spawn(
         .spawn(body);
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     thread
+}
+
+/// What a thread of the library serves, made at first use and once in each process: a fork of the
+/// program has none of its threads, and gets its own.
+pub(crate) struct PerProcess<T>(Mutex<Option<(u32, T)>>);
+
+impl<T: Clone> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        PerProcess(Mutex::new(None))
+    }
+
+    /// The one of this process; if it cannot be made the next call tries again.
+    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own_id = std::process::id();
+        if let Some((process_id, value)) = &*made
+            && *process_id == own_id
+        {
+            return Ok(value.clone());
+        }
+        let value = make()?;
+        *made = Some((own_id, value.clone()));
+        Ok(value)
+    }
 }
 
 /// Runs code of the program, such as a waker, whose panic must not end the thread it is called on.

@@ -5,9 +5,8 @@
 
 use std::io;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
-use crate::os;
+use crate::os::{self, thread::PerProcess};
 
 type Start = Box<dyn FnOnce() + Send>;
 
@@ -26,22 +25,16 @@ pub(super) fn run<T: Send + 'static>(
     outcome.recv().map_err(|_| ended())?
 }
 
-/// The way to the thread of this process, started if it was not; a fork of the program has none.
+/// The way to the thread of this process, started if it was not.
 fn starts() -> io::Result<Sender<Start>> {
-    static NURSERY: Mutex<Option<(u32, Sender<Start>)>> = Mutex::new(None);
-    let mut started = NURSERY.lock().unwrap_or_else(PoisonError::into_inner);
-    let own_id = std::process::id();
-    if let Some((process_id, starts)) = &*started
-        && *process_id == own_id
-    {
-        return Ok(starts.clone());
-    }
-    let (starts, queue) = channel::<Start>();
-    os::thread::spawn("mp-nursery", move || {
-        for start in queue {
-            os::thread::contained(start);
-        }
-    })?;
-    *started = Some((own_id, starts.clone()));
-    Ok(starts)
+    static NURSERY: PerProcess<Sender<Start>> = PerProcess::new();
+    NURSERY.get_or_try_init(|| {
+        let (starts, queue) = channel::<Start>();
+        os::thread::spawn("mp-nursery", move || {
+            for start in queue {
+                os::thread::contained(start);
+            }
+        })?;
+        Ok(starts)
+    })
 }

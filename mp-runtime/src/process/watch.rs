@@ -15,7 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Child;
-use crate::os;
+use crate::os::{self, thread::PerProcess};
 
 /// The epoll data of the event that only wakes the thread; children are numbered from 1.
 const WAKE: u64 = 0;
@@ -59,26 +59,20 @@ impl Ord for Timer {
     }
 }
 
-/// The watch of this process, started if it was not. A fork of the program has none of its
-/// threads, so it gets its own.
+/// The watch of this process, started if it was not.
 fn watch() -> io::Result<Arc<Watch>> {
-    static WATCH: Mutex<Option<(u32, Arc<Watch>)>> = Mutex::new(None);
-    let mut started = WATCH.lock().unwrap_or_else(PoisonError::into_inner);
-    let own_id = std::process::id();
-    if let Some((process_id, watch)) = &*started
-        && *process_id == own_id
-    {
-        return Ok(Arc::clone(watch));
-    }
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let wake = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-    let state = Mutex::new(State::default());
-    let watch = Arc::new(Watch { epoll, wake, state });
-    let own = Arc::clone(&watch);
-    os::thread::spawn("mp-watch", move || own.run())?;
-    *started = Some((own_id, Arc::clone(&watch)));
-    Ok(watch)
+    static WATCH: PerProcess<Arc<Watch>> = PerProcess::new();
+    WATCH.get_or_try_init(|| {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let wake = EventFd::from_value_and_flags(0, flags)?;
+        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let state = Mutex::new(State::default());
+        let watch = Arc::new(Watch { epoll, wake, state });
+        let own = Arc::clone(&watch);
+        os::thread::spawn("mp-watch", move || own.run())?;
+        Ok(watch)
+    })
 }
 
 /// Makes sure that processes can be watched before one is started.
