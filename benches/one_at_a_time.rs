@@ -1,5 +1,5 @@
 //! `map` with one item to a message: how many small tasks a pool of two gets through. Against two
-//! threads that send a byte to a process each and wait for the answer.
+//! threads that send eight bytes to a process each and wait for the answer.
 
 mod measure;
 

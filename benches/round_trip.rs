@@ -1,4 +1,4 @@
-//! The round trip of one small call over a warm pool, against a byte there and back.
+//! The round trip of one small call over a warm pool, against eight bytes there and back.
 
 mod measure;
 
