@@ -59,6 +59,15 @@ pub use mp_runtime::process::{
     Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
 };
 
+pub use mp_runtime::shm::Shareable;
+
+pub mod sync {
+    //! Locks, conditions and their kin, in place: between the threads of a process, and, inside
+    //! [`Shared`](crate::Shared) memory, between processes.
+
+    pub use mp_runtime::sync::{Mutex, MutexGuard, PoisonCause, Poisoned, TryLockError};
+}
+
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
 
 pub mod pool {

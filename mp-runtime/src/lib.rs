@@ -17,6 +17,16 @@ pub mod error;
     reason = "system calls, shared memory and signal handlers live here alone"
 )]
 mod os;
+#[expect(
+    unsafe_code,
+    reason = "typed values in memory that other processes write to"
+)]
+pub mod shm;
+#[expect(
+    unsafe_code,
+    reason = "locks give references to what they guard, and live in shared memory"
+)]
+pub mod sync;
 mod wire;
 mod registry;
 mod link;
@@ -31,6 +41,7 @@ pub mod __private {
 
     pub use crate::process::enter_test;
     pub use crate::registry::{Call, CallError, Function, Registered};
+    pub use crate::shm::{AnyBits, Mend, Optional};
     pub use crate::wire::{
         BulkLane, DecodeError, Decoder, EncodeError, Encoder, Lane, Plain, RefusedLane, SerdeLane,
         Transfer, can_travel,

@@ -6,6 +6,8 @@ pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod environment;
 pub(crate) mod exec;
+pub(crate) mod futex;
+pub(crate) mod identity;
 pub(crate) mod limit;
 pub(crate) mod out_of_memory;
 pub(crate) mod pidfd;

@@ -1,0 +1,60 @@
+//! Sleeping on a word of memory, and waking who sleeps there, in this process or another.
+
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use nix::libc;
+
+/// Sleeps until somebody wakes `word`, unless it no longer holds `expected`. It may return at any
+/// time for no reason, and does at a signal and after `limit`: the caller looks again. Tells
+/// whether `limit` passed.
+pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
+    sleep(word.as_ptr(), expected, limit)
+}
+
+/// Wakes up to `count` of those who sleep on `word`.
+pub(crate) fn wake(word: &AtomicU32, count: u32) {
+    rouse(word.as_ptr(), count);
+}
+
+/// As [`wait`], on the low half of a word.
+pub(crate) fn wait_low(word: &AtomicU64, expected: u64, limit: Duration) -> bool {
+    sleep(low_half(word), expected as u32, limit)
+}
+
+/// As [`wake`], of those who sleep on the low half of a word.
+pub(crate) fn wake_low(word: &AtomicU64, count: u32) {
+    rouse(low_half(word), count);
+}
+
+/// Where the kernel looks: both processors are little-endian.
+fn low_half(word: &AtomicU64) -> *mut u32 {
+    word.as_ptr().cast()
+}
+
+fn sleep(word: *mut u32, expected: u32, limit: Duration) -> bool {
+    let limit = libc::timespec {
+        tv_sec: libc::time_t::try_from(limit.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(limit.subsec_nanos()),
+    };
+    // SAFETY: the word is valid and aligned, as the references it came from; the kernel reads it
+    // atomically, and reads `limit` before it returns.
+    let woken = unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAIT,
+            expected,
+            ptr::from_ref(&limit),
+        )
+    };
+    woken != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+}
+
+fn rouse(word: *mut u32, count: u32) {
+    let count = count.min(i32::MAX as u32);
+    // SAFETY: the kernel uses the address as a name here, and does not touch what is there.
+    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, count) };
+}

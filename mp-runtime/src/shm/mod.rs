@@ -1,0 +1,5 @@
+//! Typed memory that processes share.
+
+mod shareable;
+
+pub use shareable::{AnyBits, Content, Mend, Optional, Shareable};

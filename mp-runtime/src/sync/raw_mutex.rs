@@ -1,0 +1,369 @@
+//! A lock that survives its owner: the means; `mutex.rs` has the type.
+//!
+//! # Layout
+//!
+//! ```text
+//! word    63            32 31            10 9       4   3       2        1         0
+//!        ┌────────────────┬────────────────┬─────────┬───────┬──────────┬─────────┬─────────┐
+//!        │ moment         │ thread id      │  zero   │ LENT  │ RESERVED │ HUNGRY  │ WAITERS │
+//!        └────────────────┴────────────────┴─────────┴───────┴──────────┴─────────┴─────────┘
+//! holder  the process id of the owner, while its critical section runs
+//! poison  why the data may be inconsistent: kind in the high bits, process id below; 0: it is not
+//! ```
+//!
+//! The name in `word` ([`ThreadName`]) is the owner; none and no `LENT`: it is free.
+//!
+//! # Rules
+//!
+//! 1. `word` goes from free to an owner, and from an owner to free, by compare-and-swap alone. Only
+//!    the owner frees it; only who has seen that the owner is dead replaces it.
+//! 2. `holder`, `poison` and the data belong to the owner (`poison` may be cleared by anybody).
+//! 3. The owner stores `holder` after it got the word and clears it before it gives the word back.
+//! 4. `WAITERS` is set by who goes to sleep, and kept by who got the word after a sleep, since
+//!    others may sleep too. Who frees a word with `WAITERS` wakes one.
+//! 5. `HUNGRY` is set by a waiter that has waited for a millisecond and got nothing. Who frees a `HUNGRY`
+//!    word leaves it `RESERVED`: free for those who have slept, so that nobody who just comes by
+//!    takes it again and again before a sleeper is awake.
+//! 6. `LENT`: the data is in the hands of several processes at once, see `array.rs`. A word that is
+//!    `LENT` has no owner; it is taken by who has seen that all leases are over.
+//!
+//! # Ordering
+//!
+//! SYNC a: the acquiring compare-and-swap reads what the releasing one wrote, so what one owner did
+//! happens before what the next does. With a dead owner there is no release. What it stored before it
+//! died is visible to who learns of its death from the kernel, which stopped it at one place in
+//! its program: everything before that place was done, nothing after it. Only the compiler could
+//! reorder `holder` and the data, hence the compiler fences.
+//!
+//! # Death
+//!
+//! | it dies | the next owner finds | and gets |
+//! | --- | --- | --- |
+//! | before it got the word | another owner, or free | an ordinary lock; a sleeper looks again after its slice, if a wake-up was lost with it |
+//! | between the word and `holder` | a dead owner, `holder` 0 | an ordinary lock: no code of the user has run |
+//! | in the critical section | a dead owner, `holder` its process | the guard, poisoned; torn values mended |
+//! | between `holder` and the word | a dead owner, `holder` 0 | an ordinary lock: the section was complete |
+//! | between the word and the wake-up | free | an ordinary lock, at the latest after its slice |
+//! | as a next owner, before it has poisoned | a dead owner, `holder` the first one's process | the same as that next owner would |
+//!
+//! A sleeper looks whether the owner is alive after each slice of at most 50 ms.
+//!
+//! Any bits at all in the three words may lead to an error or a wait, never to a panic.
+
+use std::hint;
+use std::time::Duration;
+
+use super::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use super::lease::{self, Lease};
+use super::patience::{Patience, Slices};
+use super::poison::PoisonCause;
+use crate::os::identity::{self, ThreadName};
+use crate::os::{clock, futex};
+
+const WAITERS: u64 = 1;
+const HUNGRY: u64 = 1 << 1;
+const RESERVED: u64 = 1 << 2;
+const LENT: u64 = 1 << 3;
+/// The flags that may stand beside anything.
+const MARKS: u64 = WAITERS | HUNGRY | RESERVED;
+/// Where the epoch stands in a word that is `LENT`.
+const EPOCH_SHIFT: u32 = 10;
+
+/// How often a lock that is held is looked at before its waiter sleeps; each pause is twice as
+/// long as the one before.
+const SPIN_ROUNDS: u32 = 6;
+
+/// How long a waiter lets others pass it by.
+const HUNGER_NANOS: u64 = 1_000_000;
+
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct RawMutex {
+    word: AtomicU64,
+    holder: AtomicU32,
+    poison: AtomicU32,
+}
+
+/// Why the lock was not had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Somebody else has it, and patience is at its end.
+    TimedOut,
+    /// This thread has it already.
+    WouldDeadlock,
+}
+
+impl RawMutex {
+    pub(crate) const fn new() -> RawMutex {
+        RawMutex {
+            word: AtomicU64::new(0),
+            holder: AtomicU32::new(0),
+            poison: AtomicU32::new(0),
+        }
+    }
+
+    /// Makes this thread the owner. If it comes after a dead one that was in its critical section,
+    /// `mend` makes valid values of what that left half written.
+    ///
+    /// # Errors
+    ///
+    /// If patience ends first, or this thread is the owner.
+    #[inline]
+    pub(crate) fn acquire(&self, patience: Patience, mend: impl Fn()) -> Result<(), Refusal> {
+        let me = ThreadName::current();
+        // SYNC a: with `release`.
+        let taken = self
+            .word
+            .compare_exchange(0, me.word(), Ordering::Acquire, Ordering::Relaxed);
+        if taken.is_err() {
+            self.acquire_contended(me, patience, &mend)?;
+        }
+        self.holder.store(identity::process_id(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Gives the lock back. Only its owner may call this.
+    #[inline]
+    pub(crate) fn release(&self) {
+        compiler_fence(Ordering::SeqCst);
+        self.holder.store(0, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        let me = ThreadName::current().word();
+        // SYNC a: with `acquire`.
+        let freed = self
+            .word
+            .compare_exchange(me, 0, Ordering::Release, Ordering::Relaxed);
+        if freed.is_err() {
+            self.release_contended();
+        }
+    }
+
+    /// Turns ownership into leases of this epoch: the lock is free once all of them are over. Only
+    /// its owner may call this.
+    pub(crate) fn lend(&self, epoch: u64) {
+        compiler_fence(Ordering::SeqCst);
+        self.holder.store(0, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        self.replace(|word| lent(epoch) | (word & WAITERS));
+    }
+
+    /// Whether it is lent in this epoch.
+    pub(crate) fn is_lent(&self, epoch: u64) -> bool {
+        // SYNC b: with the second look in `take_over`, see `lease.rs`.
+        self.word.load(Ordering::SeqCst) & !MARKS == lent(epoch)
+    }
+
+    /// Frees what was lent in this epoch: all leases are over.
+    pub(crate) fn end_loan(&self, epoch: u64) {
+        let before = self.replace(|word| match word & !MARKS == lent(epoch) {
+            true => 0,
+            false => word,
+        });
+        if before & !MARKS == lent(epoch) && before & WAITERS != 0 {
+            futex::wake_low(&self.word, 1);
+        }
+    }
+
+    /// Whether somebody, dead or alive, has the lock.
+    pub(crate) fn is_locked(&self) -> bool {
+        !is_free(self.word.load(Ordering::Relaxed))
+    }
+
+    /// Whether this thread has the lock.
+    pub(crate) fn is_mine(&self) -> bool {
+        let word = self.word.load(Ordering::Relaxed);
+        word & LENT == 0 && ThreadName::of_word(word) == ThreadName::current()
+    }
+
+    /// Why the data may be inconsistent.
+    #[inline]
+    pub(crate) fn poison(&self) -> Option<PoisonCause> {
+        PoisonCause::of_word(self.poison.load(Ordering::Relaxed))
+    }
+
+    /// Says why the data may be inconsistent. Only the owner may call this.
+    pub(crate) fn set_poison(&self, cause: PoisonCause) {
+        self.poison.store(cause.word(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn clear_poison(&self) {
+        self.poison.store(0, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn acquire_contended(
+        &self,
+        me: ThreadName,
+        patience: Patience,
+        mend: &dyn Fn(),
+    ) -> Result<(), Refusal> {
+        let mut wait = Wait::new();
+        loop {
+            let word = self.word.load(Ordering::Relaxed);
+            if is_free(word) {
+                if (word & RESERVED == 0 || wait.has_slept())
+                    && self.take(word, me.word() | wait.waiters(word))
+                {
+                    return Ok(());
+                }
+            } else if word & LENT == 0 && ThreadName::of_word(word) == me {
+                return Err(Refusal::WouldDeadlock);
+            } else if wait.is_overdue && self.take_over(word, me, mend) {
+                return Ok(());
+            }
+            if wait.spin(word) {
+                continue;
+            }
+            match patience.allows(wait.next_slice()) {
+                Some(limit) => self.sleep(word, limit, &mut wait),
+                None if self.take_over(word, me, mend) => return Ok(()),
+                None => return Err(Refusal::TimedOut),
+            }
+        }
+    }
+
+    /// Sleeps while the word is `word`, with the flags that a sleeper sets.
+    fn sleep(&self, word: u64, limit: Duration, wait: &mut Wait) {
+        let marked = word | WAITERS | wait.hungry();
+        let is_marked = marked == word
+            || self
+                .word
+                .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_marked {
+            wait.is_overdue = futex::wait_low(&self.word, marked, limit);
+        }
+    }
+
+    fn take(&self, from: u64, to: u64) -> bool {
+        // SYNC a: with `release`.
+        self.word
+            .compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Becomes the owner after a dead one, or after the end of all leases, if `word` is still what
+    /// the word holds.
+    fn take_over(&self, word: u64, me: ThreadName, mend: &dyn Fn()) -> bool {
+        let lost = match word & LENT {
+            0 if is_free(word) || ThreadName::of_word(word).is_alive() => return false,
+            0 => None,
+            _ => match lease::of(self) {
+                Lease::Running => return false,
+                Lease::Over => None,
+                Lease::Lost(process_id) => Some(process_id),
+            },
+        };
+        if !self.take(word, me.word() | WAITERS) {
+            return false;
+        }
+        // Until `poison` is stored and the data is whole, `holder` stays what it was, so that the
+        // next owner after a death in here does this again.
+        let dead = lost.unwrap_or_else(|| self.holder.load(Ordering::Relaxed));
+        if dead != 0 {
+            self.holder.store(dead, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            self.set_poison(PoisonCause::OwnerDied { pid: dead });
+            mend();
+            compiler_fence(Ordering::SeqCst);
+        }
+        true
+    }
+
+    #[cold]
+    fn release_contended(&self) {
+        let next = |word| match word & HUNGRY {
+            0 => 0,
+            _ => RESERVED | WAITERS,
+        };
+        // SYNC a: with `acquire`.
+        if self.replace(next) & WAITERS != 0 {
+            futex::wake_low(&self.word, 1);
+        }
+    }
+
+    /// Replaces what the word holds, and tells what that was.
+    fn replace(&self, next: impl Fn(u64) -> u64) -> u64 {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let replaced =
+                self.word
+                    .compare_exchange(word, next(word), Ordering::Release, Ordering::Relaxed);
+            match replaced {
+                Ok(before) => return before,
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+/// How a wait goes.
+struct Wait {
+    spins: u32,
+    slices: Slices,
+    /// When it first went to sleep, in nanoseconds.
+    asleep_since: Option<u64>,
+    /// The last sleep was not ended by anybody: the owner may be dead.
+    is_overdue: bool,
+}
+
+impl Wait {
+    fn new() -> Wait {
+        Wait {
+            spins: 0,
+            slices: Slices::new(),
+            asleep_since: None,
+            is_overdue: false,
+        }
+    }
+
+    /// Pauses for a moment, unless that was done often enough, or somebody sleeps already.
+    fn spin(&mut self, word: u64) -> bool {
+        let is_sensible = self.spins < SPIN_ROUNDS && word & (LENT | RESERVED | WAITERS) == 0;
+        if is_sensible {
+            for _ in 0..(1 << self.spins) {
+                hint::spin_loop();
+            }
+            self.spins += 1;
+        }
+        is_sensible
+    }
+
+    fn has_slept(&self) -> bool {
+        self.asleep_since.is_some()
+    }
+
+    /// How long to sleep next.
+    fn next_slice(&mut self) -> Duration {
+        self.asleep_since.get_or_insert_with(clock::monotonic_nanos);
+        self.slices.next()
+    }
+
+    /// The flag of rule 5, after a millisecond of getting nothing.
+    fn hungry(&self) -> u64 {
+        let is_hungry = self
+            .asleep_since
+            .is_some_and(|since| clock::monotonic_nanos().saturating_sub(since) > HUNGER_NANOS);
+        if is_hungry { HUNGRY } else { 0 }
+    }
+
+    /// The flag of rule 4, for the word that this waiter takes.
+    fn waiters(&self, word: u64) -> u64 {
+        if self.has_slept() {
+            WAITERS
+        } else {
+            word & WAITERS
+        }
+    }
+}
+
+#[inline]
+fn is_free(word: u64) -> bool {
+    word & !MARKS == 0
+}
+
+/// The word of what is lent in this epoch, without marks.
+fn lent(epoch: u64) -> u64 {
+    LENT | (epoch << EPOCH_SHIFT)
+}
