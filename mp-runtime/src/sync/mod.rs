@@ -3,7 +3,6 @@
 mod atomic;
 mod patience;
 mod poison;
-mod lease;
 mod raw_mutex;
 mod mutex;
 

@@ -269,4 +269,5 @@ impl<T: Shareable + Default> Default for Mutex<T> {
 // SAFETY: it is made of atomics, of which every bit pattern is valid, and of a shareable value.
 unsafe impl<T: Shareable> Shareable for Mutex<T> {
     const __MEND: Mend = Mend::Fields(&[(offset_of!(Mutex<T>, data), T::__MEND)]);
+    const __ZERO_IS_VALID: bool = T::__ZERO_IS_VALID;
 }
