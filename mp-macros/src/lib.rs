@@ -12,6 +12,7 @@
 
 mod errors;
 mod attribute;
+mod place;
 mod process_fn;
 mod spawn;
 mod entry;
