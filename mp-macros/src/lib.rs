@@ -1,8 +1,10 @@
-//! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`] and [`spawn!`].
+//! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`], [`spawn!`] and
+//! [`derive@Shareable`].
 //!
 //! Use them through the library, as `mp::process_fn` and so on: what they generate names its types
-//! by the path `::mp`, and means nothing without it. The generated code contains no `unsafe`, so it
-//! compiles in a crate that forbids unsafe code.
+//! by the path `::mp`, and means nothing without it. The generated code has no unsafe operation, and
+//! compiles in a crate that forbids unsafe code; `Shareable` is an unsafe trait, whose derive checks
+//! what an `unsafe impl` promises.
 //!
 //! Each macro is a pipeline. It parses its input, checks it, and then either expands it or, if
 //! there were errors, reports all of them and expands to a stand-in that keeps the rest of the
@@ -15,6 +17,7 @@ mod attribute;
 mod place;
 mod process_fn;
 mod spawn;
+mod shareable;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -177,4 +180,59 @@ pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn spawn(call: TokenStream) -> TokenStream {
     spawn::spawn(call.into()).into()
+}
+
+/// Lets a type live in memory that processes share: derives `mp::Shareable`.
+///
+/// It goes on a struct whose fields are all shareable, and on an enum without fields. There are no
+/// pointers in either and nothing to drop, and the layout is the same in every process of the
+/// program.
+///
+/// ```
+/// use mp::{Shareable, Shared};
+/// use mp::sync::Mutex;
+///
+/// #[derive(Shareable, Clone, Copy, PartialEq, Debug)]
+/// enum Phase {
+///     Loading,
+///     Running,
+/// }
+///
+/// #[derive(Shareable)]
+/// struct Progress {
+///     phase: Phase,
+///     done: [u64; 4],
+///     last: Option<u32>,
+/// }
+///
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let progress = Shared::new(Mutex::new(Progress {
+///     phase: Phase::Loading,
+///     done: [0; 4],
+///     last: None,
+/// }))?;
+/// let phase = mp::locked!(progress => {
+///     progress.phase = Phase::Running;
+///     progress.done[2] += 1;
+///     progress.phase
+/// })?;
+/// # assert_eq!(phase, Phase::Running);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A generic struct is shareable when its type parameters are. An enum without fields is shareable
+/// in an `Option` too.
+///
+/// # Errors
+///
+/// It does not compile to derive the trait for a type with a field that is not shareable, such as a
+/// reference, a `String`, a `Vec` or std's `Mutex`; for a union; for an enum with fields, without
+/// variants, or of more than one byte, which a process that is killed could leave half written; for
+/// a type with a lifetime parameter; for a packed struct; and for one that implements `Drop`. The
+/// error stands at the field, variant or parameter it is about.
+#[proc_macro_derive(Shareable)]
+pub fn shareable(item: TokenStream) -> TokenStream {
+    shareable::shareable(item.into()).into()
 }
