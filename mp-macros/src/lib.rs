@@ -1,5 +1,5 @@
-//! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`], [`spawn!`] and
-//! [`derive@Shareable`].
+//! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`], [`spawn!`],
+//! [`derive@Shareable`] and [`shared!`].
 //!
 //! Use them through the library, as `mp::process_fn` and so on: what they generate names its types
 //! by the path `::mp`, and means nothing without it. The generated code has no unsafe operation, and
@@ -18,6 +18,7 @@ mod place;
 mod process_fn;
 mod spawn;
 mod shareable;
+mod shared;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -235,4 +236,44 @@ pub fn spawn(call: TokenStream) -> TokenStream {
 #[proc_macro_derive(Shareable)]
 pub fn shareable(item: TokenStream) -> TokenStream {
     shareable::shareable(item.into()).into()
+}
+
+/// Makes a value that processes share behind a lock, or declares statics that are such values.
+///
+/// `shared!(value)` is short for `mp::Shared::new(mp::sync::Mutex::new(value))`, and gives what that
+/// gives, a `Result<mp::Value<_>, mp::Error>`.
+///
+/// `shared! { static NAME: Type = value; }` declares statics, each of which dereferences to a
+/// `mp::sync::Mutex<Type>` and is one and the same in every process of the program. The value is a
+/// constant expression, as that of any static. A static keeps its visibility, its docs and its
+/// attributes, and can stand in any module and in the body of a function.
+///
+/// ```
+/// mp::shared! {
+///     /// Requests served.
+///     pub static HITS: u64 = 0;
+///     static HISTOGRAM: [u32; 16] = [0; 16];
+/// }
+///
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let total = mp::shared!(0.0f64)?;
+/// total.set(1.5)?;
+/// mp::locked!(hits = HITS, histogram = HISTOGRAM => {
+///     *hits += 1;
+///     histogram[3] += 1;
+/// })?;
+/// # assert_eq!((total.get()?, HITS.get()?, HISTOGRAM.get()?[3]), (1.5, 1, 1));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// It does not compile to give the macro more than one value, to declare anything but a `static`
+/// with a type and a value, to declare a `static mut`, and to share a type that is not
+/// `mp::Shareable`.
+#[proc_macro]
+pub fn shared(input: TokenStream) -> TokenStream {
+    shared::shared(input.into()).into()
 }
