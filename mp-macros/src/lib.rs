@@ -1,5 +1,5 @@
 //! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`], [`spawn!`],
-//! [`derive@Shareable`] and [`shared!`].
+//! [`derive@Shareable`], [`shared!`] and [`locked!`].
 //!
 //! Use them through the library, as `mp::process_fn` and so on: what they generate names its types
 //! by the path `::mp`, and means nothing without it. The generated code has no unsafe operation, and
@@ -19,6 +19,7 @@ mod process_fn;
 mod spawn;
 mod shareable;
 mod shared;
+mod locked;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -276,4 +277,57 @@ pub fn shareable(item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn shared(input: TokenStream) -> TokenStream {
     shared::shared(input.into()).into()
+}
+
+/// Locks any number of guarded values, runs a block, and unlocks them.
+///
+/// The locks are taken in one order, whatever order they are written in, so that no two sections
+/// wait for each other. A variable is named as it is, and in the block that name is its guard; what
+/// is no variable, a static or a field for instance, is given a name: `name = expression`. A guarded
+/// value is what [`shared!`] makes, and any other `mp::Shared<Mutex<T>>`, `mp::Array<T>` and
+/// `mp::sync::Mutex<T>`.
+///
+/// The macro gives a `Result` of the block's value. That is an `mp::Error` if a lock cannot be had:
+/// if it is poisoned, or if this thread holds it already, as it does when two names stand for one
+/// lock. Then the block does not run, and no lock stays taken.
+///
+/// ```
+/// mp::shared! {
+///     static HITS: u64 = 0;
+/// }
+///
+/// struct Stats {
+///     total: mp::Value<f64>,
+/// }
+///
+/// impl Stats {
+///     fn add(&self, sample: f64) -> Result<u64, mp::Error> {
+///         mp::locked!(total = self.total, hits = HITS => {
+///             *total += sample;
+///             *hits += 1;
+///             *hits
+///         })
+///     }
+/// }
+///
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let total = mp::shared!(0.0f64)?;
+/// mp::locked!(total => *total += 0.5)?;
+/// # let stats = Stats { total };
+/// # assert_eq!((stats.add(1.0)?, stats.total.get()?), (1, 1.5));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The block is a part of the function it stands in: `?`, `return`, `break` and `continue` leave it
+/// and unlock. What the expressions before the `=>` make lives until the block is done.
+///
+/// # Errors
+///
+/// It does not compile to lock nothing, to name anything but a variable as it is, to use a name
+/// twice, to write `mut`, as the guards are mutable anyway, and to lock what has no lock.
+#[proc_macro]
+pub fn locked(input: TokenStream) -> TokenStream {
+    locked::locked(input.into()).into()
 }
