@@ -52,14 +52,40 @@
 #[doc(hidden)]
 pub use mp_runtime::__private;
 
-pub use mp_macros::{main, process_fn, spawn, test};
+pub use mp_macros::{Shareable, locked, main, process_fn, shared, spawn, test};
 pub use mp_runtime::ProcessFn;
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
     Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
 };
 
-pub use mp_runtime::shm::Shareable;
+pub use mp_runtime::shm::{Shareable, Shared};
+pub use mp_runtime::sync::{Array, ArrayChunk, SharedStatic};
+
+/// A value in shared memory with a lock around it; [`shared!`] makes one.
+///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// let total: mp::Value<f64> = mp::shared!(0.0)?;
+/// *total.lock()? += 0.5;
+/// assert_eq!(total.get()?, 0.5);
+/// # Ok(())
+/// # }
+/// ```
+pub type Value<T> = Shared<sync::Mutex<T>>;
+
+/// A lock in shared memory that guards something outside of it, such as a file.
+///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// let lock = mp::Lock::new(mp::sync::Mutex::new(()))?;
+/// let guard = lock.lock()?;
+/// // ... nobody else is in here
+/// drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+pub type Lock = Shared<sync::Mutex<()>>;
 
 pub mod sync {
     //! Locks, conditions and their kin, in place: between the threads of a process, and, inside
@@ -81,7 +107,8 @@ pub mod prelude {
     //! What most programs need.
 
     pub use crate::{
-        Builder, Error, ErrorKind, Pool, Process, ProcessFn, Task, TaskOptions, process_fn, spawn,
+        Array, ArrayChunk, Builder, Error, ErrorKind, Lock, Pool, Process, ProcessFn, Shareable,
+        Shared, Task, TaskOptions, Value, locked, process_fn, shared, spawn,
     };
 }
 

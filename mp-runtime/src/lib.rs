@@ -41,7 +41,8 @@ pub mod __private {
 
     pub use crate::process::enter_test;
     pub use crate::registry::{Call, CallError, Function, Registered};
-    pub use crate::shm::{AnyBits, Mend, Optional};
+    pub use crate::shm::{AnyBits, Mend, Optional, Place};
+    pub use crate::sync::{Guarded, RegisteredStatic, lock_order};
     pub use crate::wire::{
         BulkLane, DecodeError, Decoder, EncodeError, Encoder, Lane, Plain, RefusedLane, SerdeLane,
         Transfer, can_travel,

@@ -47,16 +47,20 @@ fn struct_impl<'a>(
 ) -> TokenStream {
     let name = &item.ident;
     let (parameters, arguments, clause) = generics.split_for_impl();
-    let fields = fields.enumerate().map(|(index, field)| {
+    let (mut mended, mut zeroes) = (Vec::new(), Vec::new());
+    for (index, field) in fields.enumerate() {
         let offset = offset(index, field);
         let ty = &field.ty;
         // The compiler's error about the type stands at the type alone.
-        quote_spanned!(Span::mixed_site()=> (#offset, <#ty as ::mp::Shareable>::__MEND))
-    });
+        let span = Span::mixed_site();
+        mended.push(quote_spanned!(span=> (#offset, <#ty as ::mp::Shareable>::__MEND)));
+        zeroes.push(quote_spanned!(span=> && <#ty as ::mp::Shareable>::__ZERO_IS_VALID));
+    }
     quote_spanned! {Span::mixed_site()=>
         #[automatically_derived]
         unsafe impl #parameters ::mp::Shareable for #name #arguments #clause {
-            const __MEND: ::mp::__private::Mend = ::mp::__private::Mend::Fields(&[#(#fields),*]);
+            const __MEND: ::mp::__private::Mend = ::mp::__private::Mend::Fields(&[#(#mended),*]);
+            const __ZERO_IS_VALID: ::core::primitive::bool = true #(#zeroes)*;
         }
     }
 }
@@ -77,6 +81,18 @@ fn offset(index: usize, field: &Field) -> TokenStream {
 /// `Option`, whatever its own tag says.
 fn enum_impls(item: &DeriveInput) -> TokenStream {
     let name = &item.ident;
+    let zeroes = match &item.data {
+        Data::Enum(item) => {
+            let variants = item.variants.iter().map(|variant| &variant.ident);
+            variants
+                .map(|variant| {
+                    quote_spanned!(Span::mixed_site()=>
+                        || (#name::#variant {}) as ::core::primitive::u8 == 0)
+                })
+                .collect()
+        }
+        _ => Vec::new(),
+    };
     // Discriminants without a `repr` choose the size.
     let one_byte = quote_spanned! {generated_at(name.span())=>
         ::core::assert!(
@@ -89,6 +105,7 @@ fn enum_impls(item: &DeriveInput) -> TokenStream {
         #[automatically_derived]
         unsafe impl ::mp::Shareable for #name {
             const __MEND: ::mp::__private::Mend = ::mp::__private::Mend::Nothing;
+            const __ZERO_IS_VALID: ::core::primitive::bool = false #(#zeroes)*;
         }
 
         #[automatically_derived]

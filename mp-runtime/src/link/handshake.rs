@@ -246,7 +246,10 @@ impl WorkerEnd {
             farewell: outbox.clone(),
         };
         sender.send(hello).map_err(io::Error::other)?;
-        let (inbox, outbox) = (inbox.with_freight(freight.clone()), outbox.with_freight(freight));
+        let (inbox, outbox) = (
+            inbox.with_freight(freight.clone()),
+            outbox.with_freight(freight),
+        );
         Ok(WorkerEnd::new(inbox, outbox, recorder))
     }
 }

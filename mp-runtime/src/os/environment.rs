@@ -4,29 +4,23 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::descriptor;
 
-/// Names the descriptors that a worker inherits, in the order of [`Inherited`], `-` for one that is
-/// not there. It holds no secret, and is removed before anything else runs.
+/// Names the descriptors that a worker inherits, `-` for one that is not there:
+///
+/// 1. the lifeline, which closes when the parent ends, and through which the boot message comes;
+/// 2. the recorder, a page that survives the worker;
+/// 3. the anchor, what to connect to;
+/// 4. the carrier, which brings the descriptors of shared memory;
+/// 5. the memory of the program's shared statics, if it has any;
+/// 6. what becomes standard output, in a test.
+///
+/// It holds no secret, and is removed before anything else runs.
 pub(crate) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
-
-/// What a worker inherits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Inherited {
-    /// Closes when the parent ends; the boot message comes through it.
-    Lifeline,
-    /// The page that survives the worker.
-    Recorder,
-    /// What to connect to.
-    Anchor,
-    /// Brings the descriptors of shared memory.
-    Carrier,
-    /// The memory of the program's shared statics, if it has any.
-    Statics,
-    /// What becomes standard output, in a test.
-    Stdout,
-}
 
 /// How many there are.
 pub(crate) const INHERITED_COUNT: usize = 6;
+
+/// The place of the statics among them, from 0.
+const STATICS: usize = 4;
 
 /// Takes over what this process inherits, in order; `None` if it is no worker.
 ///
@@ -49,10 +43,10 @@ pub(crate) fn take_inherited() -> Option<std::io::Result<[Option<OwnedFd>; INHER
     }))
 }
 
-/// A copy of one of them, for who needs it before [`take_inherited`] is called.
-pub(crate) fn copy_inherited(which: Inherited) -> Option<OwnedFd> {
+/// A copy of the memory of the statics, for who needs it before [`take_inherited`] is called.
+pub(crate) fn copy_inherited_statics() -> Option<OwnedFd> {
     let value = std::env::var(WORKER_VARIABLE).ok()?;
-    let number = value.split(',').nth(which as usize)?.parse().ok()?;
+    let number = value.split(',').nth(STATICS)?.parse().ok()?;
     if number < 3 {
         return None;
     }

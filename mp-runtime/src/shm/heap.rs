@@ -164,6 +164,10 @@ impl Block {
         self.place.offset
     }
 
+    pub(crate) fn region(&self) -> &Arc<Region> {
+        &self.region
+    }
+
     /// Its region, for another process.
     pub(crate) fn leave(&self) -> &Arc<Region> {
         if let Some(slot) = &self.slot {

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::heap::Place;
 use crate::os::memory::{self, Mapping, MemoryId};
 
 /// A stretch of memory that processes share. It is there as long as somebody, in any process, has
@@ -87,6 +88,11 @@ impl Region {
 
     fn address(&self) -> usize {
         self.mapping.base().as_ptr().addr()
+    }
+
+    /// Where `address` of this process, which is in it, is in any process.
+    pub(crate) fn place_of(&self, address: usize) -> Place {
+        Place::shared(self, address.wrapping_sub(self.address()))
     }
 
     /// What is at `offset`, of which `bytes` bytes are wanted, aligned to `align`.

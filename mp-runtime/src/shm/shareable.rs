@@ -52,6 +52,12 @@ use std::sync::atomic;
 /// - any mixture, byte by byte, of values that were stored at the same place is a valid value once
 ///   `__MEND` was applied. Where every mixture is valid without, as for plain numbers and for
 ///   types whose every bit pattern is valid, that is [`Mend::Nothing`], the default.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot live in memory that processes share",
+    label = "this type cannot be shared in place",
+    note = "numbers, `bool`, `char`, atomics, the types of `mp::sync`, and arrays, tuples and `Option`s of those can; \
+            derive `mp::Shareable` for your own structs of them, and for enums without fields"
+)]
 pub unsafe trait Shareable: Send + 'static {
     #[doc(hidden)]
     const __MEND: Mend = Mend::Nothing;
@@ -72,6 +78,13 @@ pub unsafe trait Shareable: Send + 'static {
 /// # Safety
 ///
 /// `Option<Self>` must keep what [`Shareable`] demands, with `__MEND_OPTION`.
+#[diagnostic::on_unimplemented(
+    message = "`Option<{Self}>` cannot live in memory that processes share",
+    label = "an `Option` of this type cannot be shared in place",
+    note = "in shared memory an `Option` holds a number, a `bool`, a `char`, arrays and tuples of numbers, or an enum \
+            without fields that derives `mp::Shareable`; beside any other value keep a `bool` that says whether it is \
+            there"
+)]
 pub unsafe trait Optional: Shareable {
     #[doc(hidden)]
     const __MEND_OPTION: Mend = Mend::Nothing;

@@ -60,13 +60,20 @@ pub struct MutexGuard<'a, T: ?Sized> {
 // SAFETY: a reference to the guard gives a reference to the data and nothing else.
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
-impl<T: Shareable> Mutex<T> {
-    /// A lock that nobody holds.
-    pub const fn new(value: T) -> Mutex<T> {
+impl<T> Mutex<T> {
+    /// As [`new`](Mutex::new), for any type.
+    pub(crate) const fn unchecked(value: T) -> Mutex<T> {
         Mutex {
             raw: RawMutex::new(),
             data: UnsafeCell::new(value),
         }
+    }
+}
+
+impl<T: Shareable> Mutex<T> {
+    /// A lock that nobody holds.
+    pub const fn new(value: T) -> Mutex<T> {
+        Mutex::unchecked(value)
     }
 
     /// A copy of the value.
@@ -182,7 +189,7 @@ impl<T: Content + ?Sized> Mutex<T> {
     }
 
     /// Called by a new owner, before anybody makes a reference to the data.
-    fn mend(&self) {
+    pub(crate) fn mend(&self) {
         // SAFETY: this thread owns the lock, and has given out no reference yet.
         unsafe { T::mend(self.data.get()) };
     }

@@ -8,9 +8,7 @@
 //! If the region cannot be made, the statics are this process's own, and no process can be
 //! started: a program whose statics were not shared would go wrong in silence.
 
-use std::cell::UnsafeCell;
 use std::fmt;
-use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
@@ -18,7 +16,7 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Mutex as ThreadMutex, OnceLock, PoisonError};
 
 use super::mutex::Mutex;
-use crate::os::environment::{self, Inherited};
+use crate::os::environment;
 use crate::shm::{Place, Region, Shareable};
 
 /// Statics are this far apart: a line of the processor's cache.
@@ -49,16 +47,13 @@ const SPACING: usize = 64;
 /// ```
 pub struct SharedStatic<T> {
     place: AtomicPtr<Mutex<T>>,
-    initial: UnsafeCell<MaybeUninit<Mutex<T>>>,
+    /// The value until it has its place; there it stays if it cannot be shared.
+    initial: Mutex<T>,
     name: &'static str,
     file: &'static str,
     line: u32,
     column: u32,
 }
-
-// SAFETY: `initial` is read once, by who settles it under a lock; everything else is atomic or
-// constant. The value itself is in a lock.
-unsafe impl<T: Send> Sync for SharedStatic<T> {}
 
 /// What `inventory` collects.
 pub struct RegisteredStatic(&'static dyn Settle);
@@ -86,11 +81,12 @@ trait Settle: Sync {
     /// `place` has room for it, it is called once, and nobody else looks there yet.
     unsafe fn initialize(&self, place: NonNull<u8>);
 
-    /// Has everybody look at `place`, where the value is, for ever.
-    fn settle(&self, place: NonNull<u8>);
+    /// Has this process look at `place`, where the value is, for ever; without one, where the
+    /// initial value is.
+    fn settle(&'static self, place: Option<NonNull<u8>>);
 }
 
-impl<T: Shareable> SharedStatic<T> {
+impl<T> SharedStatic<T> {
     #[doc(hidden)]
     pub const fn __new(
         name: &'static str,
@@ -101,7 +97,7 @@ impl<T: Shareable> SharedStatic<T> {
     ) -> SharedStatic<T> {
         SharedStatic {
             place: AtomicPtr::new(ptr::null_mut()),
-            initial: UnsafeCell::new(MaybeUninit::new(Mutex::new(value))),
+            initial: Mutex::unchecked(value),
             name,
             file,
             line,
@@ -139,46 +135,47 @@ impl<T: Shareable> Settle for SharedStatic<T> {
     }
 
     unsafe fn initialize(&self, place: NonNull<u8>) {
-        let initial = self.initial.get().cast::<Mutex<T>>();
-        // SAFETY: the place has room, as the caller vouches; the value was there from the start, is
-        // not looked at again, and has nothing to drop.
-        unsafe { ptr::copy_nonoverlapping(initial, place.cast().as_ptr(), 1) };
+        // SAFETY: the place has room, as the caller vouches; nobody has the lock, since nobody
+        // gets at it before it has its place; the value has nothing to drop.
+        unsafe {
+            place
+                .cast()
+                .copy_from_nonoverlapping(NonNull::from(&self.initial), 1)
+        };
     }
 
-    fn settle(&self, place: NonNull<u8>) {
-        self.place.store(place.cast().as_ptr(), Ordering::Release);
+    fn settle(&'static self, place: Option<NonNull<u8>>) {
+        let place = place.map_or(NonNull::from(&self.initial), NonNull::cast);
+        self.place.store(place.as_ptr(), Ordering::Release);
     }
 }
 
-impl<T: Shareable> Deref for SharedStatic<T> {
+impl<T> Deref for SharedStatic<T> {
     type Target = Mutex<T>;
 
     #[inline]
     fn deref(&self) -> &Mutex<T> {
-        let mut place = self.place.load(Ordering::Acquire);
-        if place.is_null() {
-            settled();
-            place = self.place.load(Ordering::Acquire);
+        let place = self.place.load(Ordering::Acquire);
+        match place.is_null() {
+            // SAFETY: who stored it vouched that the value is there as long as the process lives.
+            false => unsafe { &*place },
+            true => self.first_look(),
         }
-        // SAFETY: `settled` gave every static of the program, which this is one of, its place,
-        // where its value is for the rest of the process's life.
-        unsafe { place.as_ref() }.unwrap_or_else(|| self.unregistered())
     }
 }
 
-impl<T: Shareable> SharedStatic<T> {
-    /// Where one is that `inventory` does not know yet, since the program has not come to its
-    /// `main`: the process's own.
+impl<T> SharedStatic<T> {
     #[cold]
-    fn unregistered(&self) -> &Mutex<T> {
-        panic!(
-            "the shared static `{}` is used before the program has come to `main`",
-            self.name
-        )
+    fn first_look(&self) -> &Mutex<T> {
+        settled();
+        let place = self.place.load(Ordering::Acquire);
+        // SAFETY: as in `deref`. One that was not registered, and so is no work of the macro, is
+        // its process's own.
+        unsafe { place.as_ref() }.unwrap_or(&self.initial)
     }
 }
 
-impl<T: Shareable> fmt::Debug for SharedStatic<T> {
+impl<T> fmt::Debug for SharedStatic<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedStatic")
             .field("name", &self.name)
@@ -246,7 +243,7 @@ fn settled() -> &'static Settled {
         }
         let shared = share(&items, &offsets, bytes);
         if shared.is_err() {
-            keep_private(&items);
+            items.iter().for_each(|item| item.settle(None));
         }
         Settled {
             failure: shared.as_ref().err().map(ToString::to_string),
@@ -257,7 +254,7 @@ fn settled() -> &'static Settled {
 
 /// Gives the statics their places in the region that was handed down, or in a new one.
 fn share(
-    items: &[&dyn Settle],
+    items: &[&'static dyn Settle],
     offsets: &[usize],
     bytes: usize,
 ) -> std::io::Result<Arc<Region>> {
@@ -265,7 +262,7 @@ fn share(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take()
-        .or_else(|| environment::copy_inherited(Inherited::Statics));
+        .or_else(environment::copy_inherited_statics);
     let is_first = handed_down.is_none();
     let region = match handed_down {
         Some(fd) => Region::adopt(fd)?,
@@ -283,22 +280,7 @@ fn share(
             // runs once in a process.
             unsafe { item.initialize(place) };
         }
-        item.settle(place);
+        item.settle(Some(place));
     }
     Ok(region)
-}
-
-/// Gives the statics places in memory of this process's own, for good.
-fn keep_private(items: &[&dyn Settle]) {
-    for item in items {
-        let words = (item.bytes() + item.align()).div_ceil(size_of::<u128>()) + 1;
-        let memory: &'static mut [u128] = Vec::leak(vec![0; words]);
-        let start = NonNull::from(memory).cast::<u8>();
-        let padding = start.as_ptr().addr().next_multiple_of(item.align()) - start.as_ptr().addr();
-        // SAFETY: there is room for the alignment and the item.
-        let place = unsafe { start.add(padding) };
-        // SAFETY: the memory is new and has room; this runs once in a process.
-        unsafe { item.initialize(place) };
-        item.settle(place);
-    }
 }

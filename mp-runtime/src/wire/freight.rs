@@ -55,8 +55,16 @@ impl Freight {
 
     /// Sends what a message refers to.
     pub(super) fn send(&self, cargo: &Cargo) -> io::Result<Waybill> {
-        let fds: Vec<_> = cargo.regions.iter().map(|region| region.fd().as_fd()).collect();
-        let loans = if self.hands_over { &cargo.loans[..] } else { &[] };
+        let fds: Vec<_> = cargo
+            .regions
+            .iter()
+            .map(|region| region.fd().as_fd())
+            .collect();
+        let loans = if self.hands_over {
+            &cargo.loans[..]
+        } else {
+            &[]
+        };
         let numbers: HashMap<*const Region, usize> = match loans {
             [] => HashMap::new(),
             _ => {
@@ -97,9 +105,9 @@ impl Freight {
     pub(super) fn receive(&self, waybill: Waybill) -> io::Result<Cargo> {
         let mut cargo = Cargo::default();
         let (regions, loans) = (waybill.regions as usize, waybill.loans as usize);
-        let received = self
-            .carrier
-            .receive(waybill.number, regions, loans.saturating_mul(LOAN_BYTES));
+        let received =
+            self.carrier
+                .receive(waybill.number, regions, loans.saturating_mul(LOAN_BYTES));
         let load = match received {
             Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
                 cargo.loss = Some("there are not enough free descriptors".into());

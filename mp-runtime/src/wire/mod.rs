@@ -22,8 +22,8 @@ use std::fmt;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub(crate) use freight::Freight;
 pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
+pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
 
