@@ -61,8 +61,8 @@ pub struct MutexGuard<'a, T: ?Sized> {
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
-    /// As [`new`](Mutex::new), for any type.
-    pub(crate) const fn unchecked(value: T) -> Mutex<T> {
+    /// A lock that nobody holds. (It can be locked if `T` is [`Shareable`].)
+    pub const fn new(value: T) -> Mutex<T> {
         Mutex {
             raw: RawMutex::new(),
             data: UnsafeCell::new(value),
@@ -71,11 +71,6 @@ impl<T> Mutex<T> {
 }
 
 impl<T: Shareable> Mutex<T> {
-    /// A lock that nobody holds.
-    pub const fn new(value: T) -> Mutex<T> {
-        Mutex::unchecked(value)
-    }
-
     /// A copy of the value.
     ///
     /// # Errors
@@ -165,6 +160,28 @@ impl<T: Content + ?Sized> Mutex<T> {
         Ok(change(&mut guard))
     }
 
+    /// Called by a new owner, before anybody makes a reference to the data.
+    pub(crate) fn mend(&self) {
+        // SAFETY: this thread owns the lock, and has given out no reference yet.
+        unsafe { T::mend(self.data.get()) };
+    }
+
+    /// The guard of the owner, which this thread is.
+    #[inline]
+    fn guard(&self) -> Result<MutexGuard<'_, T>, Poisoned<MutexGuard<'_, T>>> {
+        let guard = MutexGuard {
+            lock: self,
+            was_panicking: thread::panicking(),
+            of_this_thread: PhantomData,
+        };
+        match self.raw.poison() {
+            None => Ok(guard),
+            Some(cause) => Err(Poisoned::new(guard, cause)),
+        }
+    }
+}
+
+impl<T: ?Sized> Mutex<T> {
     /// Whether somebody has the lock now. A dead owner has it until somebody else takes it.
     pub fn is_locked(&self) -> bool {
         self.raw.is_locked()
@@ -186,26 +203,6 @@ impl<T: Content + ?Sized> Mutex<T> {
 
     pub(crate) fn data(&self) -> *mut T {
         self.data.get()
-    }
-
-    /// Called by a new owner, before anybody makes a reference to the data.
-    pub(crate) fn mend(&self) {
-        // SAFETY: this thread owns the lock, and has given out no reference yet.
-        unsafe { T::mend(self.data.get()) };
-    }
-
-    /// The guard of the owner, which this thread is.
-    #[inline]
-    fn guard(&self) -> Result<MutexGuard<'_, T>, Poisoned<MutexGuard<'_, T>>> {
-        let guard = MutexGuard {
-            lock: self,
-            was_panicking: thread::panicking(),
-            of_this_thread: PhantomData,
-        };
-        match self.raw.poison() {
-            None => Ok(guard),
-            Some(cause) => Err(Poisoned::new(guard, cause)),
-        }
     }
 }
 

@@ -97,7 +97,7 @@ impl<T> SharedStatic<T> {
     ) -> SharedStatic<T> {
         SharedStatic {
             place: AtomicPtr::new(ptr::null_mut()),
-            initial: Mutex::unchecked(value),
+            initial: Mutex::new(value),
             name,
             file,
             line,
