@@ -4,6 +4,7 @@
 //! who has a part dies), its lock, and its elements.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::mutex::Mutex;
 use super::patience::Patience;
-use super::poison::PoisonCause;
+use super::poison::{PoisonCause, WOULD_DEADLOCK};
 use super::raw_mutex::RawMutex;
 use crate::error::Error;
 use crate::os::identity;
@@ -165,7 +166,7 @@ impl<T: Shareable> Array<T> {
     pub fn split(&self, count: usize) -> Vec<ArrayChunk<T>> {
         let raw = self.raw();
         let acquired = raw.acquire(Patience::Forever, || self.lock_of().mend());
-        assert!(acquired.is_ok(), "{}", PoisonCause::WouldDeadlock);
+        assert!(acquired.is_ok(), "{WOULD_DEADLOCK}");
         let leases = self.leases().filter(|_| count > 0);
         let Some(leases) = leases else {
             raw.release();
@@ -260,6 +261,8 @@ pub struct ArrayChunk<T: Shareable> {
     len: usize,
     is_sent: AtomicBool,
     was_panicking: bool,
+    /// It is as `Sync` as what it lends.
+    elements: PhantomData<T>,
 }
 
 impl<T: Shareable> ArrayChunk<T> {
@@ -273,6 +276,7 @@ impl<T: Shareable> ArrayChunk<T> {
             len,
             is_sent: AtomicBool::new(false),
             was_panicking: thread::panicking(),
+            elements: PhantomData,
         }
     }
 

@@ -111,7 +111,7 @@ impl<T: Content + ?Sized> Mutex<T> {
     /// # Errors
     ///
     /// If an owner died or panicked with it; the error has the guard. If this thread has the lock
-    /// already, with [`PoisonCause::WouldDeadlock`] and without a guard.
+    /// already; then its [kind](Poisoned::kind) is `WouldDeadlock`, and it has none.
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, Poisoned<MutexGuard<'_, T>>> {
         match self.raw.acquire(Patience::Forever, || self.mend()) {
