@@ -19,6 +19,7 @@
 //!    the owner frees it; only who has seen that the owner is dead replaces it.
 //! 2. `holder`, `poison` and the data belong to the owner (`poison` may be cleared by anybody).
 //! 3. The owner stores `holder` after it got the word and clears it before it gives the word back.
+//!    What is built on this lock may do something of its own in between: `claim`, then `enter`.
 //! 4. `WAITERS` is set by who goes to sleep, and kept by who got the word after a sleep, since
 //!    others may sleep too. Who frees a word with `WAITERS` wakes one.
 //! 5. `HUNGRY` is set by a waiter that has waited for a millisecond and got nothing. Who frees a `HUNGRY`
@@ -40,7 +41,7 @@
 //! | it dies | the next owner finds | and gets |
 //! | --- | --- | --- |
 //! | before it got the word | another owner, or free | an ordinary lock; a sleeper looks again after its slice, if a wake-up was lost with it |
-//! | between the word and `holder` | a dead owner, `holder` 0 | an ordinary lock: no code of the user has run |
+//! | between the word and `holder` (`claim` and `enter`) | a dead owner, `holder` 0 | an ordinary lock: no code of the user has run |
 //! | in the critical section | a dead owner, `holder` its process | the guard, poisoned; torn values mended |
 //! | between `holder` and the word | a dead owner, `holder` 0 | an ordinary lock: the section was complete |
 //! | between the word and the wake-up | free | an ordinary lock, at the latest after its slice |
@@ -110,17 +111,35 @@ impl RawMutex {
     /// If patience ends first, or this thread is the owner.
     #[inline]
     pub(crate) fn acquire(&self, patience: Patience, mend: impl Fn()) -> Result<(), Refusal> {
+        self.claim(patience, mend)?;
+        self.enter();
+        Ok(())
+    }
+
+    /// As [`acquire`](RawMutex::acquire), but the critical section has not begun: until
+    /// [`enter`](RawMutex::enter), an owner that dies leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As those of `acquire`.
+    #[inline]
+    pub(crate) fn claim(&self, patience: Patience, mend: impl Fn()) -> Result<(), Refusal> {
         let me = ThreadName::current();
         // SYNC a: with `release`.
         let taken = self
             .word
             .compare_exchange(0, me.word(), Ordering::Acquire, Ordering::Relaxed);
-        if taken.is_err() {
-            self.acquire_contended(me, patience, &mend)?;
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => self.acquire_contended(me, patience, &mend),
         }
+    }
+
+    /// Begins the critical section. Only the owner may call this.
+    #[inline]
+    pub(crate) fn enter(&self) {
         self.holder.store(identity::process_id(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        Ok(())
     }
 
     /// Gives the lock back. Only its owner may call this.
@@ -168,6 +187,14 @@ impl RawMutex {
     /// Whether somebody, dead or alive, has the lock.
     pub(crate) fn is_locked(&self) -> bool {
         !is_free(self.word.load(Ordering::Relaxed))
+    }
+
+    /// As [`is_locked`](RawMutex::is_locked), in the one order of all that is `SeqCst`; what the
+    /// last owner did happened before.
+    #[inline]
+    pub(crate) fn is_claimed(&self) -> bool {
+        // SYNC a: with `release`.
+        !is_free(self.word.load(Ordering::SeqCst))
     }
 
     /// Whether this thread has the lock.
@@ -267,6 +294,7 @@ impl RawMutex {
             self.set_poison(PoisonCause::OwnerDied { pid: dead });
             mend();
             compiler_fence(Ordering::SeqCst);
+            self.holder.store(0, Ordering::Relaxed);
         }
         true
     }
