@@ -244,6 +244,8 @@ impl RawMutex {
             }
             match patience.allows(wait.next_slice()) {
                 Some(limit) => self.sleep(word, limit, &mut wait),
+                // It may be reserved for a sleeper that was killed, or whose time is over.
+                None if is_free(word) && self.take(word, me.word() | WAITERS) => return Ok(()),
                 None if self.take_over(word, me, mend) => return Ok(()),
                 None => return Err(Refusal::TimedOut),
             }
@@ -394,4 +396,18 @@ fn is_free(word: u64) -> bool {
 /// The word of what is lent in this epoch, without marks.
 fn lent(epoch: u64) -> u64 {
     LENT | (epoch << EPOCH_SHIFT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_reserved_for_a_sleeper_that_is_gone_is_had_without_waiting() {
+        let lock = RawMutex::new();
+        lock.word.store(RESERVED | WAITERS, Ordering::Relaxed);
+        assert_eq!(lock.acquire(Patience::Never, || ()), Ok(()));
+        lock.release();
+        assert!(!lock.is_locked());
+    }
 }
