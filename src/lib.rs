@@ -65,7 +65,10 @@ pub mod sync {
     //! Locks, conditions and their kin, in place: between the threads of a process, and, inside
     //! [`Shared`](crate::Shared) memory, between processes.
 
-    pub use mp_runtime::sync::{Mutex, MutexGuard, PoisonCause, Poisoned, TryLockError};
+    pub use mp_runtime::sync::{
+        Mutex, MutexGuard, PoisonCause, Poisoned, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        TryLockError,
+    };
 }
 
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};

@@ -1,11 +1,27 @@
 //! Locks and their kin.
 
 mod atomic;
+mod bounds;
 mod patience;
 mod poison;
 mod lease;
 mod raw_mutex;
 mod mutex;
+mod slots;
+mod raw_rwlock;
+mod rwlock;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use poison::{PoisonCause, Poisoned, TryLockError};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_those_that_the_docs_name() {
+        assert_eq!(size_of::<Mutex<u64>>(), 16 + 8);
+        assert_eq!(size_of::<RwLock<u64>>(), 536 + 8);
+    }
+}

@@ -55,6 +55,7 @@ use std::hint;
 use std::time::Duration;
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use super::bounds::SPIN_ROUNDS;
 use super::lease::{self, Lease};
 use super::patience::{Patience, Slices};
 use super::poison::PoisonCause;
@@ -69,10 +70,6 @@ const LENT: u64 = 1 << 3;
 const MARKS: u64 = WAITERS | HUNGRY | RESERVED;
 /// Where the epoch stands in a word that is `LENT`.
 const EPOCH_SHIFT: u32 = 10;
-
-/// How often a lock that is held is looked at before its waiter sleeps; each pause is twice as
-/// long as the one before.
-const SPIN_ROUNDS: u32 = 6;
 
 /// How long a waiter lets others pass it by.
 const HUNGER_NANOS: u64 = 1_000_000;
