@@ -66,8 +66,8 @@ pub mod sync {
     //! [`Shared`](crate::Shared) memory, between processes.
 
     pub use mp_runtime::sync::{
-        Mutex, MutexGuard, PoisonCause, Poisoned, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        TryLockError,
+        Mutex, MutexGuard, Permit, PoisonCause, Poisoned, RwLock, RwLockReadGuard,
+        RwLockWriteGuard, Semaphore, TryLockError,
     };
 }
 

@@ -10,10 +10,12 @@ mod mutex;
 mod slots;
 mod raw_rwlock;
 mod rwlock;
+mod semaphore;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use poison::{PoisonCause, Poisoned, TryLockError};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use semaphore::{Permit, Semaphore};
 
 #[cfg(test)]
 mod tests {
@@ -23,5 +25,6 @@ mod tests {
     fn sizes_are_those_that_the_docs_name() {
         assert_eq!(size_of::<Mutex<u64>>(), 16 + 8);
         assert_eq!(size_of::<RwLock<u64>>(), 536 + 8);
+        assert_eq!(size_of::<Semaphore>(), 560);
     }
 }
