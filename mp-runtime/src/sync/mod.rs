@@ -11,7 +11,9 @@ mod slots;
 mod raw_rwlock;
 mod rwlock;
 mod semaphore;
+mod condvar;
 
+pub use condvar::{Condvar, WaitTimeoutResult};
 pub use mutex::{Mutex, MutexGuard};
 pub use poison::{PoisonCause, Poisoned, TryLockError};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -25,6 +27,7 @@ mod tests {
     fn sizes_are_those_that_the_docs_name() {
         assert_eq!(size_of::<Mutex<u64>>(), 16 + 8);
         assert_eq!(size_of::<RwLock<u64>>(), 536 + 8);
+        assert_eq!(size_of::<Condvar>(), 520);
         assert_eq!(size_of::<Semaphore>(), 560);
     }
 }
