@@ -66,7 +66,7 @@ pub mod sync {
     //! [`Shared`](crate::Shared) memory, between processes.
 
     pub use mp_runtime::sync::{
-        Condvar, Mutex, MutexGuard, Permit, PoisonCause, Poisoned, RwLock, RwLockReadGuard,
+        Condvar, Event, Mutex, MutexGuard, Permit, PoisonCause, Poisoned, RwLock, RwLockReadGuard,
         RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
     };
 }

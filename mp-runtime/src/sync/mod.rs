@@ -12,8 +12,10 @@ mod raw_rwlock;
 mod rwlock;
 mod semaphore;
 mod condvar;
+mod event;
 
 pub use condvar::{Condvar, WaitTimeoutResult};
+pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
 pub use poison::{PoisonCause, Poisoned, TryLockError};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -29,5 +31,6 @@ mod tests {
         assert_eq!(size_of::<RwLock<u64>>(), 536 + 8);
         assert_eq!(size_of::<Condvar>(), 520);
         assert_eq!(size_of::<Semaphore>(), 560);
+        assert_eq!(size_of::<Event>(), 4);
     }
 }
