@@ -13,10 +13,14 @@ mod rwlock;
 mod semaphore;
 mod condvar;
 mod event;
+mod once;
+mod once_lock;
 
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
+pub use once::Once;
+pub use once_lock::OnceLock;
 pub use poison::{PoisonCause, Poisoned, TryLockError};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
@@ -32,5 +36,7 @@ mod tests {
         assert_eq!(size_of::<Condvar>(), 520);
         assert_eq!(size_of::<Semaphore>(), 560);
         assert_eq!(size_of::<Event>(), 4);
+        assert_eq!(size_of::<Once>(), 8);
+        assert_eq!(size_of::<OnceLock<u64>>(), 8 + 8);
     }
 }
