@@ -66,8 +66,9 @@ pub mod sync {
     //! [`Shared`](crate::Shared) memory, between processes.
 
     pub use mp_runtime::sync::{
-        Condvar, Event, Mutex, MutexGuard, Once, OnceLock, Permit, PoisonCause, Poisoned, RwLock,
-        RwLockReadGuard, RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
+        Barrier, BarrierWaitResult, Condvar, Event, Mutex, MutexGuard, Once, OnceLock, Permit,
+        PoisonCause, Poisoned, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, TryLockError,
+        WaitTimeoutResult,
     };
 }
 

@@ -15,7 +15,9 @@ mod condvar;
 mod event;
 mod once;
 mod once_lock;
+mod barrier;
 
+pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
@@ -36,6 +38,7 @@ mod tests {
         assert_eq!(size_of::<Condvar>(), 520);
         assert_eq!(size_of::<Semaphore>(), 560);
         assert_eq!(size_of::<Event>(), 4);
+        assert_eq!(size_of::<Barrier>(), 1064);
         assert_eq!(size_of::<Once>(), 8);
         assert_eq!(size_of::<OnceLock<u64>>(), 8 + 8);
     }
