@@ -67,8 +67,8 @@ pub mod sync {
 
     pub use mp_runtime::sync::{
         Barrier, BarrierWaitResult, Condvar, Event, Mutex, MutexGuard, Once, OnceLock, Permit,
-        PoisonCause, Poisoned, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore, TryLockError,
-        WaitTimeoutResult,
+        PoisonCause, Poisoned, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard,
+        RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
     };
 }
 

@@ -16,6 +16,7 @@ mod event;
 mod once;
 mod once_lock;
 mod barrier;
+mod reentrant_mutex;
 
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
@@ -24,6 +25,7 @@ pub use mutex::{Mutex, MutexGuard};
 pub use once::Once;
 pub use once_lock::OnceLock;
 pub use poison::{PoisonCause, Poisoned, TryLockError};
+pub use reentrant_mutex::{ReentrantMutex, ReentrantMutexGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Permit, Semaphore};
 
@@ -34,6 +36,7 @@ mod tests {
     #[test]
     fn sizes_are_those_that_the_docs_name() {
         assert_eq!(size_of::<Mutex<u64>>(), 16 + 8);
+        assert_eq!(size_of::<ReentrantMutex<u64>>(), 24 + 8);
         assert_eq!(size_of::<RwLock<u64>>(), 536 + 8);
         assert_eq!(size_of::<Condvar>(), 520);
         assert_eq!(size_of::<Semaphore>(), 560);
