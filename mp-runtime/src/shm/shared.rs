@@ -84,12 +84,9 @@ impl<T: Shareable + Sync> Shared<[T]> {
         T: Copy,
     {
         Shared::build(items.len(), |place| {
+            let (from, to) = (NonNull::from(items).cast::<T>(), place.cast::<T>());
             // SAFETY: the place is new, so the two do not overlap; it has room for as many items.
-            unsafe {
-                place
-                    .cast::<T>()
-                    .copy_from_nonoverlapping(NonNull::from(items).cast(), items.len())
-            };
+            unsafe { to.copy_from_nonoverlapping(from, items.len()) };
         })
     }
 

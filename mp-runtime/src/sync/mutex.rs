@@ -18,7 +18,7 @@ use crate::shm::{Content, Mend, Shareable};
 
 /// A lock around a value, between threads and processes alike. 16 bytes and the value.
 ///
-/// It lives in place: in [`Shared`](crate::Shared) memory processes lock it, in ordinary memory
+/// It lives in place: in [`Shared`](crate::shm::Shared) memory processes lock it, in ordinary memory
 /// threads do. Nobody waits for an owner that is dead: who comes next gets the guard, and the
 /// truth about it (see [`Poisoned`]). Values that are invalid when they are half written, a `char`
 /// or a `NonZero`, are then replaced by valid ones (U+FFFD, 1, `None`).

@@ -211,17 +211,6 @@ pub enum TryLockError<G> {
     TimedOut,
 }
 
-impl<G> TryLockError<G> {
-    /// The same about a guard made of this one.
-    pub(crate) fn map<H>(self, make: impl FnOnce(G) -> H) -> TryLockError<H> {
-        match self {
-            TryLockError::Poisoned(poisoned) => TryLockError::Poisoned(poisoned.map(make)),
-            TryLockError::WouldBlock => TryLockError::WouldBlock,
-            TryLockError::TimedOut => TryLockError::TimedOut,
-        }
-    }
-}
-
 impl<G> fmt::Debug for TryLockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
