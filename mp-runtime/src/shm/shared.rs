@@ -66,9 +66,9 @@ impl<T: Shareable + Sync> Shared<T> {
     /// [`ErrorKind::OutOfMemory`] if there is not enough memory, [`ErrorKind::Io`] if there is no
     /// descriptor left for it, [`ErrorKind::Unsupported`] if it is aligned to more than a page.
     pub fn new(value: T) -> Result<Shared<T>, Error> {
-        Shared::build(1, |place| {
+        Shared::build(1, |block| {
             // SAFETY: the place is new, and has the size and alignment of a `T`.
-            unsafe { place.cast::<T>().write(value) };
+            unsafe { block.start().cast::<T>().write(value) };
         })
     }
 }
@@ -83,8 +83,8 @@ impl<T: Shareable + Sync> Shared<[T]> {
     where
         T: Copy,
     {
-        Shared::build(items.len(), |place| {
-            let (from, to) = (NonNull::from(items).cast::<T>(), place.cast::<T>());
+        Shared::build(items.len(), |block| {
+            let (from, to) = (NonNull::from(items).cast::<T>(), block.start().cast::<T>());
             // SAFETY: the place is new, so the two do not overlap; it has room for as many items.
             unsafe { to.copy_from_nonoverlapping(from, items.len()) };
         })
@@ -96,10 +96,10 @@ impl<T: Shareable + Sync> Shared<[T]> {
     ///
     /// As those of [`Shared::new`]; `make` is not called then.
     pub fn from_fn(len: usize, mut make: impl FnMut(usize) -> T) -> Result<Shared<[T]>, Error> {
-        Shared::build(len, |place| {
+        Shared::build(len, |block| {
             for index in 0..len {
                 // SAFETY: the place has room for `len` elements.
-                let element = unsafe { place.cast::<T>().add(index) };
+                let element = unsafe { block.start().cast::<T>().add(index) };
                 // SAFETY: as above; it is new.
                 unsafe { element.write(make(index)) };
             }
@@ -114,22 +114,24 @@ impl<T: Shareable + Sync> Shared<[T]> {
     /// As those of [`Shared::new`].
     pub fn zeroed(len: usize) -> Result<Shared<[T]>, Error> {
         const { T::__ASSERT_ZERO_IS_VALID };
-        Shared::build(len, |place| {
-            // SAFETY: the place has room for `len` elements, of which zeroes are values.
-            unsafe { place.cast::<T>().write_bytes(0, len) };
+        Shared::build(len, |block| {
+            if !block.is_blank() {
+                // SAFETY: the place has room for `len` elements, of which zeroes are values.
+                unsafe { block.start().cast::<T>().write_bytes(0, len) };
+            }
         })
     }
 }
 
 impl<T: Content + ?Sized> Shared<T> {
     /// Makes one of `len` elements, which `fill` writes.
-    pub(crate) fn build(len: usize, fill: impl FnOnce(NonNull<u8>)) -> Result<Shared<T>, Error> {
+    pub(crate) fn build(len: usize, fill: impl FnOnce(&Block)) -> Result<Shared<T>, Error> {
         let (bytes, align) = T::layout(len).ok_or_else(|| {
             let message = format!("{len} elements are more than fit into memory");
             Error::new(ErrorKind::OutOfMemory, message)
         })?;
         let block = Block::allocate(bytes, align).map_err(|error| no_memory(bytes, error))?;
-        fill(block.start());
+        fill(&block);
         Ok(Shared::of(block, len))
     }
 

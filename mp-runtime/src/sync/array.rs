@@ -88,7 +88,7 @@ impl<T: Shareable> Array<T> {
     where
         T: Copy,
     {
-        Array::build(items.len(), |first| {
+        Array::build(items.len(), |first, _| {
             let from = NonNull::from(items).cast::<T>();
             // SAFETY: the elements are new, so the two do not overlap, and as many.
             unsafe { first.copy_from_nonoverlapping(from, items.len()) };
@@ -101,7 +101,7 @@ impl<T: Shareable> Array<T> {
     ///
     /// As those of [`Shared::new`]; `make` is not called then.
     pub fn from_fn(len: usize, mut make: impl FnMut(usize) -> T) -> Result<Array<T>, Error> {
-        Array::build(len, |first| {
+        Array::build(len, |first, _| {
             for index in 0..len {
                 // SAFETY: there are `len` elements.
                 let element = unsafe { first.add(index) };
@@ -119,15 +119,19 @@ impl<T: Shareable> Array<T> {
     /// As those of [`Shared::new`].
     pub fn zeroed(len: usize) -> Result<Array<T>, Error> {
         const { T::__ASSERT_ZERO_IS_VALID };
-        Array::build(len, |first| {
-            // SAFETY: there are `len` elements, of which zeroes are values.
-            unsafe { first.write_bytes(0, len) };
+        Array::build(len, |first, is_blank| {
+            if !is_blank {
+                // SAFETY: there are `len` elements, of which zeroes are values.
+                unsafe { first.write_bytes(0, len) };
+            }
         })
     }
 
-    /// Makes one whose elements `fill` writes, from the first on.
-    fn build(len: usize, fill: impl FnOnce(NonNull<T>)) -> Result<Array<T>, Error> {
-        let shared = Shared::<Body<T>>::build(len, |start| {
+    /// Makes one whose elements `fill` writes, from the first on; it is told whether they are all
+    /// zero.
+    fn build(len: usize, fill: impl FnOnce(NonNull<T>, bool)) -> Result<Array<T>, Error> {
+        let shared = Shared::<Body<T>>::build(len, |block| {
+            let start = block.start();
             // SAFETY: the block has room for table and lock, of which zeroes are an empty one and
             // a free one.
             unsafe { start.write_bytes(0, TABLE_BYTES + size_of::<RawMutex>()) };
@@ -137,7 +141,7 @@ impl<T: Shareable> Array<T> {
             // SAFETY: as above. No reference to the elements is made of it.
             let first = unsafe { &*lock }.data().cast::<T>();
             if let Some(first) = NonNull::new(first) {
-                fill(first);
+                fill(first, block.is_blank());
             }
         })?;
         Ok(Array(shared))
