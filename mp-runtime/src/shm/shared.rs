@@ -61,6 +61,16 @@ unsafe impl<T: ?Sized + Sync> Sync for Shared<T> {}
 impl<T: Shareable + Sync> Shared<T> {
     /// Puts `value` into shared memory.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// let stop = mp::Shared::new(AtomicBool::new(false))?;
+    /// stop.store(true, Ordering::Relaxed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::OutOfMemory`] if there is not enough memory, [`ErrorKind::Io`] if there is no
@@ -75,6 +85,15 @@ impl<T: Shareable + Sync> Shared<T> {
 
 impl<T: Shareable + Sync> Shared<[T]> {
     /// Copies `items` into shared memory.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let samples = vec![0.5, 1.5, 2.5];
+    /// let shared = mp::Shared::from_slice(&samples)?;
+    /// assert_eq!(*shared, samples[..]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -92,6 +111,16 @@ impl<T: Shareable + Sync> Shared<[T]> {
 
     /// Makes `len` elements by calling `make` with the place of each, from 0.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// use std::sync::atomic::AtomicU64;
+    ///
+    /// let counts = mp::Shared::from_fn(256, |_| AtomicU64::new(0))?;
+    /// assert_eq!(counts.len(), 256);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`Shared::new`]; `make` is not called then.
@@ -108,6 +137,14 @@ impl<T: Shareable + Sync> Shared<[T]> {
 
     /// Makes `len` elements whose bytes are all zero. (A type for which that is no value does not
     /// compile.)
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let zeroes: mp::Shared<[u8]> = mp::Shared::zeroed(1 << 20)?;
+    /// assert_eq!(zeroes.len(), 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -184,6 +221,15 @@ fn no_memory(bytes: usize, error: std::io::Error) -> Error {
 
 impl<T: ?Sized> Shared<T> {
     /// Whether two handles are of the same value.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let one = mp::Shared::new(1)?;
+    /// assert!(mp::Shared::ptr_eq(&one, &one.clone()));
+    /// assert!(!mp::Shared::ptr_eq(&one, &mp::Shared::new(1)?));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ptr_eq(this: &Shared<T>, other: &Shared<T>) -> bool {
         this.block.place() == other.block.place()
     }

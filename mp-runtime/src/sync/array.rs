@@ -81,6 +81,15 @@ unsafe impl<T: Shareable> Content for Body<T> {
 impl<T: Shareable> Array<T> {
     /// Copies `items` into shared memory.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array = mp::Array::from_slice(&[1, 2, 3])?;
+    /// array.lock()?.reverse();
+    /// assert_eq!(*array.lock()?, [3, 2, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`Shared::new`].
@@ -96,6 +105,14 @@ impl<T: Shareable> Array<T> {
     }
 
     /// Makes `len` elements by calling `make` with the place of each, from 0.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let squares = mp::Array::from_fn(4, |n| n * n)?;
+    /// assert_eq!(*squares.lock()?, [0, 1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -113,6 +130,14 @@ impl<T: Shareable> Array<T> {
 
     /// Makes `len` elements whose bytes are all zero. (A type for which that is no value does not
     /// compile.)
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array: mp::Array<f64> = mp::Array::zeroed(1000)?;
+    /// assert_eq!(array.len(), 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -148,11 +173,25 @@ impl<T: Shareable> Array<T> {
     }
 
     /// How many elements there are.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// assert_eq!(mp::Array::from_slice(&[1, 2, 3])?.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn len(&self) -> usize {
         self.lock_of().data().len()
     }
 
     /// Whether there is none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// assert!(mp::Array::<u8>::zeroed(0)?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -162,6 +201,19 @@ impl<T: Shareable> Array<T> {
     /// none is in a message.
     ///
     /// That the array is poisoned is not told here, but by the next `lock`.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array: mp::Array<u32> = mp::Array::zeroed(10)?;
+    /// let mut chunks = array.split(3);
+    /// assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), [4, 3, 3]);
+    /// chunks[1].fill(7);
+    /// assert!(array.try_lock().is_err());
+    /// drop(chunks);
+    /// assert_eq!(array.lock()?[4..7], [7, 7, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
     ///
@@ -255,6 +307,18 @@ impl<'de, T: Shareable> Deserialize<'de> for Array<T> {
 /// Sending it, as an argument or a result, empties it here. Dropping it gives it back. If its
 /// process dies with it, or panics, the array is poisoned.
 ///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// let array: mp::Array<u32> = mp::Array::zeroed(10)?;
+/// for mut chunk in array.split(2) {
+///     let start = chunk.start() as u32;
+///     chunk.iter_mut().zip(start..).for_each(|(item, n)| *item = n);
+/// }
+/// assert_eq!(array.lock()?[9], 9);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// A chunk that was returned by a process that has ended since belongs to nobody until it arrives;
 /// if somebody locks the array before that, its arrival is an error.
 pub struct ArrayChunk<T: Shareable> {
@@ -285,6 +349,15 @@ impl<T: Shareable> ArrayChunk<T> {
     }
 
     /// Where its first element is in the array.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array: mp::Array<u32> = mp::Array::zeroed(10)?;
+    /// let starts: Vec<usize> = array.split(3).iter().map(|chunk| chunk.start()).collect();
+    /// assert_eq!(starts, [0, 4, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start(&self) -> usize {
         self.start
     }

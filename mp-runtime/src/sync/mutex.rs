@@ -62,6 +62,13 @@ unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
     /// A lock that nobody holds. (It can be locked if `T` is [`Shareable`].)
+    ///
+    /// ```
+    /// use mp::sync::Mutex;
+    ///
+    /// static COUNT: Mutex<u32> = Mutex::new(0); // between threads
+    /// assert!(!COUNT.is_locked());
+    /// ```
     pub const fn new(value: T) -> Mutex<T> {
         Mutex {
             raw: RawMutex::new(),
@@ -72,6 +79,14 @@ impl<T> Mutex<T> {
 
 impl<T: Shareable> Mutex<T> {
     /// A copy of the value.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// assert_eq!(lock.get()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -85,6 +100,15 @@ impl<T: Shareable> Mutex<T> {
 
     /// Stores a value.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// lock.set(4)?;
+    /// assert_eq!(lock.get()?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`lock`](Mutex::lock); nothing is stored then.
@@ -94,6 +118,14 @@ impl<T: Shareable> Mutex<T> {
     }
 
     /// Stores a value, and gives the one before.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// assert_eq!(lock.replace(4)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -107,6 +139,18 @@ impl<T: Content + ?Sized> Mutex<T> {
     /// Waits for the lock.
     ///
     /// Who waits is woken when the lock is given back, and when its owner dies.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// {
+    ///     let mut value = lock.lock()?;
+    ///     *value += 1;
+    /// } // given back here
+    /// assert_eq!(lock.get()?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -122,6 +166,15 @@ impl<T: Content + ?Sized> Mutex<T> {
 
     /// Takes the lock if nobody alive has it.
     ///
+    /// ```
+    /// use mp::sync::{Mutex, TryLockError};
+    ///
+    /// let lock = Mutex::new(3);
+    /// let guard = lock.try_lock().expect("nobody has it");
+    /// assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    /// # drop(guard);
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`TryLockError::WouldBlock`] if somebody has it, this thread included;
@@ -134,6 +187,19 @@ impl<T: Content + ?Sized> Mutex<T> {
     }
 
     /// Waits for the lock, at most for `timeout` on the monotonic clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mp::sync::{Mutex, TryLockError};
+    ///
+    /// let lock = Mutex::new(3);
+    /// std::thread::scope(|scope| {
+    ///     let guard = lock.lock();
+    ///     let other = scope.spawn(|| lock.lock_timeout(Duration::from_millis(5)).map(drop).is_err());
+    ///     assert!(other.join().unwrap());
+    ///     drop(guard);
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
@@ -151,6 +217,18 @@ impl<T: Content + ?Sized> Mutex<T> {
     }
 
     /// Calls `change` with the lock held.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new([1, 2, 3]);
+    /// let sum: i32 = lock.update(|items| {
+    ///     items[0] = 10;
+    ///     items.iter().sum()
+    /// })?;
+    /// assert_eq!(sum, 15);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -183,16 +261,37 @@ impl<T: Content + ?Sized> Mutex<T> {
 
 impl<T: ?Sized> Mutex<T> {
     /// Whether somebody has the lock now. A dead owner has it until somebody else takes it.
+    ///
+    /// ```
+    /// let lock = mp::sync::Mutex::new(3);
+    /// let guard = lock.lock();
+    /// assert!(lock.is_locked());
+    /// # drop(guard);
+    /// ```
     pub fn is_locked(&self) -> bool {
         self.raw.is_locked()
     }
 
     /// Forgets that an owner died or panicked: what it left behind is in order again.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let lock = mp::sync::Mutex::new(3);
+    /// let mut value = lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// *value = 0; // in order, whatever it was
+    /// lock.clear_poison();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn clear_poison(&self) {
         self.raw.clear_poison();
     }
 
     /// Whether the next owner will be told that one before did not come to its end.
+    ///
+    /// ```
+    /// assert!(!mp::sync::Mutex::new(3).is_poisoned());
+    /// ```
     pub fn is_poisoned(&self) -> bool {
         self.raw.poison().is_some()
     }

@@ -128,6 +128,13 @@ impl<G> Poisoned<G> {
 
     /// What happened.
     ///
+    /// ```
+    /// # let lock = mp::sync::Mutex::new(0);
+    /// # std::thread::scope(|scope| scope.spawn(|| { let _guard = lock.lock(); panic!() }).join().is_err());
+    /// let poisoned = lock.lock().unwrap_err();
+    /// println!("{}", poisoned.cause());
+    /// ```
+    ///
     /// # Panics
     ///
     /// If this thread had the lock already.
@@ -141,6 +148,13 @@ impl<G> Poisoned<G> {
 
     /// [`ErrorKind::Poisoned`]; or [`ErrorKind::WouldDeadlock`], if this thread had the lock
     /// already.
+    ///
+    /// ```
+    /// # let lock = mp::sync::Mutex::new(0);
+    /// let _guard = lock.lock();
+    /// let error = lock.lock().map(drop).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::WouldDeadlock);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
             Some(_) => ErrorKind::Poisoned,
@@ -149,6 +163,12 @@ impl<G> Poisoned<G> {
     }
 
     /// The guard.
+    ///
+    /// ```
+    /// # let lock = mp::sync::Mutex::new(0);
+    /// let guard = lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// # drop(guard);
+    /// ```
     ///
     /// # Panics
     ///
