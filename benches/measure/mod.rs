@@ -8,6 +8,12 @@
     reason = "a module of every bench, of which none uses all of it"
 )]
 
+#[expect(
+    unsafe_code,
+    reason = "a mutex of POSIX threads is raw calls, and the peer of ours"
+)]
+pub(crate) mod robust;
+
 use std::env;
 use std::fmt;
 use std::io::{self, Read, Write};
