@@ -8,6 +8,8 @@
     reason = "a module of every bench, of which none uses all of it"
 )]
 
+#[expect(unsafe_code, reason = "the peer of shared memory is raw calls")]
+pub(crate) mod page;
 #[expect(
     unsafe_code,
     reason = "a mutex of POSIX threads is raw calls, and the peer of ours"
@@ -76,6 +78,11 @@ impl<'a> Contest<'a> {
             run: Box::new(run),
             seconds: Vec::new(),
         });
+    }
+
+    /// Adds a line below the table.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
     }
 
     /// Adds what a script of `benches/python` measures: it prints lines of a name and seconds for

@@ -56,9 +56,14 @@ impl RobustValue {
     #[inline]
     pub(crate) fn add_one(&self) -> Result<(), Failure> {
         self.lock()?;
+        self.add_one_while_locked();
+        self.unlock()
+    }
+
+    #[inline]
+    pub(crate) fn add_one_while_locked(&self) {
         // The lock keeps others out, so two plain instructions will do.
         self.memory[0].store(self.get() + 1, Ordering::Relaxed);
-        self.unlock()
     }
 
     #[inline]
