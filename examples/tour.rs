@@ -31,7 +31,7 @@ const ALIVE: &str = "nobody dies with a lock here";
 /// What the parent made is what is changed here: no copy, and no result.
 #[mp::process_fn]
 fn change(number: Value<f64>, array: Array<i32>) {
-    number.set(3.1415927).expect(ALIVE);
+    number.set(2.5).expect(ALIVE);
     for item in array.lock().expect(ALIVE).iter_mut() {
         *item = -*item;
     }
@@ -59,7 +59,8 @@ fn race(lock: Option<Lock>) -> Result<u32, Error> {
     let total = Shared::new([AtomicU32::new(0), AtomicU32::new(0)])?;
     let one = mp::spawn!(add(total.clone(), 1, lock.clone()))?;
     let three = mp::spawn!(add(total.clone(), 3, lock))?;
-    (one.join()?, three.join()?);
+    one.join()?;
+    three.join()?;
     Ok(20 - total[0].load(SeqCst))
 }
 

@@ -45,22 +45,24 @@ fn brighten(mut pixels: ArrayChunk<Pixel>, by: u8) {
     for pixel in pixels.iter_mut() {
         pixel.rgba = pixel.rgba.map(|part| part.saturating_add(by));
     }
-    LAST.set(pixels.last().copied()).unwrap();
+    LAST.set(pixels.last().copied())
+        .expect("nobody dies with the lock");
 }
 
 #[mp::test]
-fn a_type_of_ones_own_lives_in_arrays_values_options_and_statics() {
+fn a_type_of_ones_own_lives_in_arrays_values_options_and_statics() -> Result<(), Error> {
     within(LIMIT, || {
-        let image: Array<Pixel> = Array::zeroed(1000).unwrap();
+        let image: Array<Pixel> = Array::zeroed(1000)?;
         let chunks = image.split(2).into_iter().map(|chunk| (chunk, 7));
-        Pool::new(2).unwrap().starmap(brighten, chunks).unwrap();
+        Pool::new(2)?.starmap(brighten, chunks)?;
         let bright = Pixel { rgba: [7; 4] };
-        assert!(image.lock().unwrap().iter().all(|pixel| *pixel == bright));
-        assert_eq!(LAST.get().unwrap(), Some(bright));
-        let height = mp::shared!(Meters(1.0)).unwrap();
-        height.update(|height| height.0 += 0.5).unwrap();
-        assert_eq!(height.get().unwrap().0, 1.5);
-    });
+        assert!(image.lock()?.iter().all(|pixel| *pixel == bright));
+        assert_eq!(LAST.get()?, Some(bright));
+        let height = mp::shared!(Meters(1.0))?;
+        height.update(|height| height.0 += 0.5)?;
+        assert_eq!(height.get()?.0, 1.5);
+        Ok(())
+    })
 }
 
 #[mp::process_fn]
@@ -70,7 +72,7 @@ fn length(points: Shared<[Pod<Vec3>]>, index: usize) -> f32 {
 }
 
 #[mp::test]
-fn a_type_of_another_crate_is_wrapped() {
+fn a_type_of_another_crate_is_wrapped() -> Result<(), Error> {
     within(LIMIT, || {
         let points = [
             Vec3::zeroed(),
@@ -81,16 +83,17 @@ fn a_type_of_another_crate_is_wrapped() {
             },
         ]
         .map(Pod);
-        let points = Shared::from_slice(&points).unwrap();
-        assert_eq!(mp::spawn!(length(points, 1)).unwrap().join().unwrap(), 7.0);
-        let middle = mp::shared!(Pod(Vec3::default())).unwrap();
-        middle.lock().unwrap().x = 1.0;
+        let points = Shared::from_slice(&points)?;
+        assert_eq!(mp::spawn!(length(points, 1))?.join()?, 7.0);
+        let middle = mp::shared!(Pod(Vec3::default()))?;
+        middle.lock()?.x = 1.0;
         assert_eq!(
-            middle.get().unwrap().0,
+            middle.get()?.0,
             Vec3 {
                 x: 1.0,
                 ..Vec3::default()
             }
         );
-    });
+        Ok(())
+    })
 }
