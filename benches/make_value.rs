@@ -1,8 +1,9 @@
 //! Make a number with a lock in memory that processes share: one that goes again, and many that
 //! stay. Against an `Arc` of this process alone, and against the calls for memory of its own.
 //!
-//! It prints how many descriptors and mappings the many take; that no system call is made for each,
-//! `strace -f -c` of the same says.
+//! It prints how many descriptors and mappings the many take. What takes neither makes no system
+//! call: under `strace -f -c`, a program that makes 100,000 has about 160 more than one that makes
+//! a single one.
 
 mod measure;
 
