@@ -101,8 +101,10 @@ impl<'m> Call<'m> {
         }
     }
 
-    pub(crate) fn into_output(self) -> Payload {
-        self.output
+    /// The result, when everything of the call was dropped.
+    pub(crate) fn into_output(self) -> Result<Payload, CallError> {
+        self.output.check_released().map_err(CallError::Encode)?;
+        Ok(self.output)
     }
 
     /// Reads the arguments; they may borrow from the message.

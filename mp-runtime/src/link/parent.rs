@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use nix::libc::SIGKILL;
 
-use super::message::{self, Call, Record, read_records};
+use super::crowd::{self, is_crowded};
+use super::message::{self, Call, Record, Status, read_records};
 use super::{Recorder, Running};
 use crate::os::{self, pidfd::PidFd};
 use crate::wire::{self, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
@@ -89,23 +90,22 @@ impl Link {
     /// Sends a call, without waiting for the worker to take it. If it cannot be sent the worker is
     /// killed, and its end tells what became of the call.
     pub(crate) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
-        let (outbox, pidfd) = (self.outbox.clone(), Arc::clone(&self.pidfd));
-        let may_block = Outbox::may_block(call.table.len() + call.args().len(), handles.as_deref());
-        let send = move || {
-            let sent = outbox.send(message::CALL, &call.table, call.args(), handles.as_deref());
-            if sent.is_err() {
-                // A worker that is gone needs no signal and takes none.
-                let _ = pidfd.send_signal(SIGKILL);
-            }
+        let letter = Letter {
+            outbox: self.outbox.clone(),
+            pidfd: Arc::clone(&self.pidfd),
+            call,
+            handles,
         };
-        if may_block {
-            // Without a thread the call cannot be sent safely; whoever reads the worker's end
-            // finds that nothing was running and sends the call again, or fails it.
-            if os::thread::spawn("mp-feeder", send).is_err() {
-                let _ = self.pidfd.send_signal(SIGKILL);
+        if !Outbox::may_block(letter.call.table.len() + letter.call.args().len()) {
+            match letter.send() {
+                Err(error) if is_crowded(&error) => {}
+                outcome => return letter.conclude(outcome),
             }
-        } else {
-            send();
+        }
+        // Without a thread the call cannot be sent safely; whoever reads the worker's end finds
+        // that nothing was running and sends the call again, or fails it.
+        if os::thread::spawn("mp-feeder", move || letter.conclude(letter.insist())).is_err() {
+            let _ = self.pidfd.send_signal(SIGKILL);
         }
     }
 
@@ -132,6 +132,34 @@ impl Link {
     }
 }
 
+/// A call on its way.
+struct Letter {
+    outbox: Outbox,
+    pidfd: Arc<PidFd>,
+    call: Call,
+    handles: Option<Arc<Handles>>,
+}
+
+impl Letter {
+    fn send(&self) -> io::Result<()> {
+        let (table, args) = (&self.call.table, self.call.args());
+        self.outbox
+            .send(message::CALL, table, args, self.handles.as_deref())
+    }
+
+    /// Sends it, again and again while too many descriptors are on their way.
+    fn insist(&self) -> io::Result<()> {
+        crowd::insist(|| self.send())
+    }
+
+    fn conclude(&self, outcome: io::Result<()>) {
+        if outcome.is_err() {
+            // A worker that is gone needs no signal and takes none.
+            let _ = self.pidfd.send_signal(SIGKILL);
+        }
+    }
+}
+
 impl Events {
     /// Waits for the next event.
     pub(crate) fn next(&self) -> Event {
@@ -142,8 +170,8 @@ impl Events {
         };
         match message.kind {
             message::FAREWELL => self.abandon(),
-            message::RECORDS => match read_records(&message.body) {
-                Ok(records) => Event::Records(records, Reply::new(message.body, message.handles)),
+            message::RECORDS => match take_in(message.body, message.handles) {
+                Ok((records, reply)) => Event::Records(records, reply),
                 Err(error) => Event::Broken(error.to_string()),
             },
             kind => Event::Broken(format!("it sent a message of the unknown kind {kind}")),
@@ -155,6 +183,27 @@ impl Events {
         let (body, records) = self.recorder.records();
         Event::Ended(records, Reply::new(body, None))
     }
+}
+
+/// Finds the records, and keeps count from now on of the parts of arrays among their results: their
+/// sender may end before anybody decodes them.
+fn take_in(
+    body: Vec<u8>,
+    mut handles: Option<Handles>,
+) -> Result<(Vec<Record>, Reply), DecodeError> {
+    let records = read_records(&body)?;
+    if let Some(handles) = &mut handles {
+        let results = records
+            .iter()
+            .filter(|record| record.status == Status::Returned);
+        for record in results {
+            let item = body.get(record.payload.clone()).unwrap_or_default();
+            if !handles.take_over_loans(item) {
+                return Err(DecodeError::new("its chunks of arrays were not taken in"));
+            }
+        }
+    }
+    Ok((records, Reply::new(body, handles)))
 }
 
 /// Puts the farewell at the end of what the worker has sent.

@@ -26,7 +26,7 @@ fn a_stranger_without_the_token_is_refused() {
     let (recorder, _fd) = Recorder::create().expect("a recorder can be made");
     let stranger = std::thread::spawn(move || {
         let (carrier, _there) = carrier::pair().expect("there are descriptors");
-        let freight = Freight::of_worker(carrier);
+        let freight = Freight::over(carrier);
         WorkerEnd::introduce(anchor, token, greeting(), recorder.into(), freight).is_ok()
     });
     let refused = server

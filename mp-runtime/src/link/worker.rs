@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Recorder;
+use super::crowd;
 use super::message::{self, RECORD_HEADER_BYTES, Status, Table, write_record, write_record_header};
 use crate::wire::{Handles, Inbox, Message, Outbox, Payload};
 
@@ -103,9 +104,7 @@ impl WorkerEnd {
             self.flush()?;
             let mut header = Vec::new();
             write_record_header(&mut header, chunk, item, status, payload.bytes.len());
-            let handles = payload.handles.as_ref();
-            self.outbox
-                .send(message::RECORDS, &header, &payload.bytes, handles)?;
+            self.send_alone(&header, payload, chunk, item)?;
         } else {
             if !self.recorder.has_room(before, bytes) {
                 self.flush()?;
@@ -119,6 +118,34 @@ impl WorkerEnd {
             self.flush()?;
         }
         Ok(())
+    }
+
+    /// Sends one record by itself. If what it refers to cannot be sent, that is its result.
+    fn send_alone(
+        &self,
+        header: &[u8],
+        payload: &Payload,
+        chunk: u64,
+        item: u64,
+    ) -> io::Result<()> {
+        let handles = payload.handles.as_ref();
+        let send = || {
+            self.outbox
+                .send(message::RECORDS, header, &payload.bytes, handles)
+        };
+        let Err(error) = crowd::insist(send) else {
+            handles.iter().for_each(|handles| handles.hand_over_loans());
+            return Ok(());
+        };
+        let is_whole = !Outbox::may_block(header.len() + payload.bytes.len());
+        if is_gone(&error) || handles.is_none() || !is_whole {
+            return Err(error);
+        }
+        let reason = format!("what it refers to could not be sent: {error}");
+        let mut record = Vec::new();
+        let status = Status::NotEncoded;
+        write_record(&mut record, chunk, item, status, reason.as_bytes());
+        self.outbox.send(message::RECORDS, &record, &[], None)
     }
 
     /// Ends a chunk: everything that is left goes out.
@@ -142,4 +169,10 @@ impl WorkerEnd {
         self.pending.clear();
         Ok(())
     }
+}
+
+/// Whether the parent is gone.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }

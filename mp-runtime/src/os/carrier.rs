@@ -1,9 +1,9 @@
 //! A socket that carries descriptors beside another connection.
 //!
-//! A *load* is the descriptors of one message, with a few bytes about them, in as many packets as
-//! it takes. It is sent before the message that announces it, so its receiver never waits: what is
-//! not there when the message is there never comes. Loads have numbers, and what is left of one
-//! that was given up half-way is passed over.
+//! A *load* is the descriptors of one message, in as many packets as it takes. It is sent before the
+//! message that announces it, so its receiver never waits: what is not there when the message is
+//! there never comes. So a load must fit into the socket's buffer; whoever makes messages sees to
+//! that. Loads have numbers, and what is left of one that was given up half-way is passed over.
 //!
 //! One thread at a time sends, and one receives.
 
@@ -12,36 +12,20 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 /// The most descriptors of one packet (`SCM_MAX_FD`, unix(7)).
 const PACKET_FDS: usize = 253;
-/// The most bytes about them in one packet.
-const PACKET_BYTES: usize = 16 << 10;
-/// The number of its load stands first in every packet.
-const HEADER_BYTES: usize = size_of::<u64>();
 /// Room for the control message of a full packet, aligned.
 const CONTROL_WORDS: usize = 136;
-
-/// How often, and how long apart, it is tried to send while too many descriptors are on their way.
-const TRIES: u32 = 500;
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// One end.
 #[derive(Debug)]
 pub(crate) struct Carrier {
     socket: OwnedFd,
     sent: AtomicU64,
-}
-
-/// What came.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    pub(crate) fds: Vec<OwnedFd>,
-    pub(crate) bytes: Vec<u8>,
 }
 
 /// Makes the two ends.
@@ -55,13 +39,6 @@ pub(crate) fn pair() -> io::Result<(Carrier, OwnedFd)> {
     Ok((Carrier::of(here), there))
 }
 
-/// How many packets it takes.
-pub(crate) fn packet_count(fds: usize, bytes: usize) -> usize {
-    fds.div_ceil(PACKET_FDS)
-        .max(bytes.div_ceil(PACKET_BYTES))
-        .max(1)
-}
-
 impl Carrier {
     pub(crate) fn of(socket: OwnedFd) -> Carrier {
         Carrier {
@@ -70,78 +47,54 @@ impl Carrier {
         }
     }
 
-    /// Sends a load, and gives its number. It may wait for the other side to receive if it takes
-    /// more than a few packets.
+    /// Sends a load, and gives its number.
     ///
     /// # Errors
     ///
-    /// If the other side is gone, or too many descriptors are on their way.
-    pub(crate) fn send(&self, fds: &[BorrowedFd<'_>], bytes: &[u8]) -> io::Result<u64> {
+    /// If the other side is gone, if the load does not fit into the socket's buffer, or if too many
+    /// descriptors are on their way: without privileges, as many of a user as one process may have
+    /// (`ETOOMANYREFS`, unix(7)).
+    pub(crate) fn send(&self, fds: &[BorrowedFd<'_>]) -> io::Result<u64> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
-        let (mut fds, mut bytes) = (fds, bytes);
-        for _ in 0..packet_count(fds.len(), bytes.len()) {
-            let (now, later) = fds.split_at(fds.len().min(PACKET_FDS));
-            let (said, unsaid) = bytes.split_at(bytes.len().min(PACKET_BYTES));
-            let packet = [&number.to_le_bytes()[..], said].concat();
-            send_patiently(&self.socket, &packet, now)?;
-            (fds, bytes) = (later, unsaid);
+        for packet in fds.chunks(PACKET_FDS) {
+            super::uninterrupted(|| send_packet(&self.socket, &number.to_le_bytes(), packet))?;
         }
         Ok(number)
     }
 
-    /// Receives the load with this number, of so many descriptors and bytes.
+    /// Receives the load with this number, of so many descriptors.
     ///
     /// # Errors
     ///
     /// If it is not there, is another than was announced, or there were not enough free
     /// descriptors for it.
-    pub(crate) fn receive(
-        &self,
-        number: u64,
-        fd_count: usize,
-        byte_count: usize,
-    ) -> io::Result<Load> {
-        let mut load = Load::default();
-        let mut buffer = [0_u8; HEADER_BYTES + PACKET_BYTES];
-        let mut left = packet_count(fd_count, byte_count);
+    pub(crate) fn receive(&self, number: u64, count: usize) -> io::Result<Vec<OwnedFd>> {
+        let mut fds = Vec::new();
+        let mut left = count.div_ceil(PACKET_FDS);
         let mut is_short = false;
         while left > 0 {
-            let packet = super::uninterrupted(|| receive_packet(&self.socket, &mut buffer))?;
-            let bytes = &buffer[..packet.byte_count];
-            let Some((header, said)) = bytes.split_first_chunk() else {
+            let mut header = [0; size_of::<u64>()];
+            let packet = super::uninterrupted(|| receive_packet(&self.socket, &mut header))?;
+            if packet.byte_count != header.len() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
-            };
-            match u64::from_le_bytes(*header).cmp(&number) {
+            }
+            match u64::from_le_bytes(header).cmp(&number) {
                 std::cmp::Ordering::Less => continue,
                 std::cmp::Ordering::Equal => left -= 1,
                 std::cmp::Ordering::Greater => return Err(io::ErrorKind::InvalidData.into()),
             }
             is_short |= packet.is_short;
-            load.fds.extend(packet.fds);
-            load.bytes.extend_from_slice(said);
+            if !is_short {
+                fds.extend(packet.fds);
+            }
         }
         if is_short {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        if load.fds.len() != fd_count || load.bytes.len() != byte_count {
+        if fds.len() != count {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(load)
-    }
-}
-
-/// Without privileges, as many descriptors of a user may be on their way as one process may have
-/// (unix(7), `ETOOMANYREFS`). Others take theirs out, so it is tried for a while.
-fn send_patiently(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut tries = 0;
-    loop {
-        match super::uninterrupted(|| send_packet(socket, bytes, fds)) {
-            Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && tries < TRIES => {
-                tries += 1;
-                std::thread::sleep(PAUSE);
-            }
-            other => return other,
-        }
+        Ok(fds)
     }
 }
 
@@ -258,13 +211,11 @@ mod tests {
         let (here, there) = pair().expect("there are descriptors");
         let there = Carrier::of(there);
         let (pipe, _) = descriptor::pipe().expect("there are descriptors");
-        let fds = vec![pipe.as_fd(); 600];
-        let bytes = vec![7_u8; PACKET_BYTES * 4 + 1];
-        let number = here.send(&fds, &bytes).expect("the other side is there");
-        let load = there
-            .receive(number, 600, bytes.len())
-            .expect("it was sent");
-        assert_eq!((load.fds.len(), load.bytes), (600, bytes));
+        let number = here
+            .send(&vec![pipe.as_fd(); 600])
+            .expect("the other side is there");
+        let fds = there.receive(number, 600).expect("it was sent");
+        assert_eq!(fds.len(), 600);
     }
 
     #[test]
@@ -272,15 +223,21 @@ mod tests {
         let (here, there) = pair().expect("there are descriptors");
         let there = Carrier::of(there);
         let (pipe, _) = descriptor::pipe().expect("there are descriptors");
-        here.send(&[pipe.as_fd()], b"given up")
-            .expect("it is there");
-        let number = here.send(&[], b"this").expect("it is there");
-        let load = there.receive(number, 0, 4).expect("it was sent");
-        assert_eq!(load.bytes, b"this");
-        assert!(there.receive(number + 1, 1, 0).is_err());
-        here.send(&[pipe.as_fd()], b"").expect("it is there");
-        assert!(there.receive(number + 1, 2, 0).is_err());
+        here.send(&[pipe.as_fd()]).expect("it is there");
+        let number = here.send(&[pipe.as_fd(); 2]).expect("it is there");
+        assert_eq!(there.receive(number, 2).expect("it was sent").len(), 2);
+        assert!(there.receive(number + 1, 1).is_err());
+        here.send(&[pipe.as_fd()]).expect("it is there");
+        assert!(there.receive(number + 1, 2).is_err());
         drop(here);
-        assert!(there.receive(number + 2, 1, 0).is_err());
+        assert!(there.receive(number + 2, 1).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_and_no_wait() {
+        let (here, _there) = pair().expect("there are descriptors");
+        let (pipe, _) = descriptor::pipe().expect("there are descriptors");
+        let sent = (0..100_000).find_map(|_| here.send(&[pipe.as_fd()]).err());
+        assert!(sent.is_some());
     }
 }

@@ -43,14 +43,22 @@ pub(crate) fn take_inherited() -> Option<std::io::Result<[Option<OwnedFd>; INHER
     }))
 }
 
-/// A copy of the memory of the statics, for who needs it before [`take_inherited`] is called.
-pub(crate) fn copy_inherited_statics() -> Option<OwnedFd> {
-    let value = std::env::var(WORKER_VARIABLE).ok()?;
-    let number = value.split(',').nth(STATICS)?.parse().ok()?;
-    if number < 3 {
-        return None;
-    }
+/// A copy of the memory of the statics, for who needs it before [`take_inherited`] is called;
+/// `None` if this process inherits none.
+///
+/// # Errors
+///
+/// If it cannot be copied.
+pub(crate) fn copy_inherited_statics() -> std::io::Result<Option<OwnedFd>> {
+    let value = std::env::var(WORKER_VARIABLE).unwrap_or_default();
+    let number = value.split(',').nth(STATICS);
+    let Some(number) = number
+        .and_then(|number| number.parse().ok())
+        .filter(|&n| n > 2)
+    else {
+        return Ok(None);
+    };
     // SAFETY: it is not -1, and is borrowed for this call only, which fails if it is closed.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
-    descriptor::duplicate(fd).ok()
+    descriptor::duplicate(fd).map(Some)
 }

@@ -9,7 +9,8 @@ use nix::libc;
 
 /// Sleeps until somebody wakes `word`, unless it no longer holds `expected`. It may return at any
 /// time for no reason, and does at a signal and after `limit`: the caller looks again. Tells
-/// whether `limit` passed.
+/// whether nobody woke it: then whoever should have may be dead. (A signal counts as such: where
+/// one comes before each limit, deaths must be noticed too.)
 pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
     sleep(word.as_ptr(), expected, limit)
 }
@@ -50,7 +51,7 @@ fn sleep(word: *mut u32, expected: u32, limit: Duration) -> bool {
             ptr::from_ref(&limit),
         )
     };
-    woken != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ETIMEDOUT)
+    woken != 0 && io::Error::last_os_error().raw_os_error() != Some(libc::EAGAIN)
 }
 
 fn rouse(word: *mut u32, count: u32) {

@@ -31,13 +31,32 @@ pub(crate) fn usable_cpus() -> usize {
 
 /// How often the kernel killed a process of this process's cgroup for lack of memory.
 pub(crate) fn out_of_memory_kills() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let events = std::fs::read_to_string(format!("/sys/fs/cgroup{group}/memory.events")).ok()?;
+    let events = cgroup_file("memory.events")?;
     events
         .lines()
         .find_map(|line| line.strip_prefix("oom_kill "))?
         .trim()
         .parse()
         .ok()
+}
+
+/// How many bytes this process's cgroup may use beyond what it uses and the kernel could not take
+/// back, which is the cache of files; `None` if it has no limit.
+pub(crate) fn left_of_memory() -> Option<u64> {
+    let number = |name| cgroup_file(name)?.trim().parse::<u64>().ok();
+    let (most, used) = (number("memory.max")?, number("memory.current")?);
+    let stat = cgroup_file("memory.stat")?;
+    let cached = ["inactive_file ", "active_file "].map(|name| {
+        let line = stat.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|number| number.trim().parse().ok())
+            .unwrap_or(0_u64)
+    });
+    Some((most + cached.iter().sum::<u64>()).saturating_sub(used))
+}
+
+/// What a file of this process's cgroup holds (cgroup v2).
+fn cgroup_file(name: &str) -> Option<String> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    std::fs::read_to_string(format!("/sys/fs/cgroup{group}/{name}")).ok()
 }

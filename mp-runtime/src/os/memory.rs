@@ -15,6 +15,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::resource::{Resource, getrlimit};
 
+use super::limit;
+
 /// Memory is taken from the kernel in steps of so many bytes. A signal undoes the step it
 /// interrupts, so a step must fit between two of them.
 const STEP_BYTES: u64 = 4 << 20;
@@ -83,6 +85,10 @@ pub(crate) fn inspect(fd: &OwnedFd) -> io::Result<(MemoryId, usize)> {
     }
     let status = nix::sys::stat::fstat(fd.as_fd())?;
     let bytes = usize::try_from(status.st_size).map_err(io::Error::other)?;
+    // What was not set aside would be, page by page, when this process reads it.
+    if (status.st_blocks as u64).saturating_mul(512) < bytes as u64 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     let id = MemoryId {
         device: status.st_dev,
         inode: status.st_ino,
@@ -112,8 +118,14 @@ fn too_large(bytes: u64) -> io::Error {
     io::Error::new(io::ErrorKind::OutOfMemory, message)
 }
 
-/// How much memory the kernel could give now: what is available, and free swap (proc(5)).
+/// How much memory the kernel could give now: what is available, and free swap (proc(5)), and no
+/// more than what is left of the cgroup's limit.
 fn available_bytes() -> Option<u64> {
+    let machine = machine_bytes()?;
+    Some(limit::left_of_memory().map_or(machine, |left| left.min(machine)))
+}
+
+fn machine_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;

@@ -90,7 +90,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
         };
         match next {
             Some(args) => {
-                self.feed.push::<F>(&args);
+                self.feed.push::<F>(args);
                 true
             }
             None => {

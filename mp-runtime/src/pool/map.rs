@@ -56,7 +56,7 @@ impl Feed {
 
     /// Adds an item; tells whether a segment was submitted with it. An item that cannot be encoded
     /// is delivered as that error.
-    pub(super) fn push<F: ProcessFn>(&mut self, args: &F::Args) -> bool {
+    pub(super) fn push<F: ProcessFn>(&mut self, args: F::Args) -> bool {
         let number = self.count;
         let encoded = self.builder.push::<F>(number, args);
         self.count += 1;
@@ -233,7 +233,7 @@ pub(super) fn run<F: ProcessFn>(
             match next {
                 None => feed.finish(),
                 Some(args) => {
-                    if feed.push::<F>(&args) {
+                    if feed.push::<F>(args) {
                         break;
                     }
                 }

@@ -131,7 +131,7 @@ impl<'p> WithOptions<'p> {
         args: F::Args,
     ) -> Result<Task<F::Output>, Error> {
         let job = self.job::<F>(Chunking::Fixed(1), false)?;
-        Task::of_one::<F>(self.core, job, &args)
+        Task::of_one::<F>(self.core, job, args)
     }
 
     /// See [`Pool::submit_map`](super::Pool::submit_map).

@@ -10,6 +10,9 @@ use crate::wire::{EncodeError, Encoder, Ends, Handles};
 /// A segment is closed when it has so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
 
+/// A segment is closed when it refers to so many regions of shared memory.
+const SEGMENT_REGIONS: usize = 16;
+
 /// Some items in a row, encoded one behind the other.
 #[derive(Debug)]
 pub(super) struct Segment {
@@ -64,21 +67,33 @@ impl SegmentBuilder {
     pub(super) fn push<F: ProcessFn>(
         &mut self,
         number: usize,
-        args: &F::Args,
+        args: F::Args,
     ) -> Result<(), EncodeError> {
-        struct Rewind<'e>(&'e mut Encoder, usize);
+        struct Rewind<'e> {
+            encoder: &'e mut Encoder,
+            bytes: usize,
+            loans: usize,
+        }
         impl Drop for Rewind<'_> {
             fn drop(&mut self) {
-                self.0.rewind(self.1);
+                self.encoder.rewind(self.bytes, self.loans);
             }
         }
 
-        let before = self.encoder.len();
-        let mut rewind = Rewind(&mut self.encoder, before);
-        F::__encode(args, rewind.0)?;
-        self.ends = rewind.0.take_ends()?;
-        rewind.1 = rewind.0.len();
-        drop(rewind);
+        let (bytes, loans) = (self.encoder.len(), self.encoder.loans().len());
+        let mut item = Rewind {
+            encoder: &mut self.encoder,
+            bytes,
+            loans,
+        };
+        F::__encode(&args, item.encoder)?;
+        drop(args);
+        Handles::check_loans(&item.encoder.loans()[loans..])?;
+        self.ends = item.encoder.take_ends()?;
+        item.encoder.end_item()?;
+        item.bytes = item.encoder.len();
+        item.loans = item.encoder.loans().len();
+        drop(item);
         self.numbers.push(number);
         self.positions.push(self.encoder.len());
         Ok(())
@@ -88,13 +103,15 @@ impl SegmentBuilder {
         self.positions.is_empty()
     }
 
-    /// Whether it should be closed: at `count` items, when it is large, and after an item with
-    /// handles of `ipc-channel` or parts of arrays, which are kept as long as its segment.
+    /// Whether it should be closed: at `count` items, when it is large or refers to much shared
+    /// memory (all of it goes with each part of the segment), and after an item with handles of
+    /// `ipc-channel` or parts of arrays, which are kept as long as its segment.
     pub(super) fn is_full(&self, count: usize) -> bool {
         self.positions.len() >= count
             || self.encoder.len() >= SEGMENT_BYTES
             || self.ends.is_some()
-            || self.encoder.has_loans()
+            || self.encoder.region_count() >= SEGMENT_REGIONS
+            || !self.encoder.loans().is_empty()
     }
 
     /// Takes what there is.

@@ -92,7 +92,7 @@ impl<R> Task<R> {
     pub(super) fn of_one<F: ProcessFn<Output = R>>(
         core: &Arc<Core>,
         job: Arc<Job>,
-        args: &F::Args,
+        args: F::Args,
     ) -> Result<Task<R>, Error>
     where
         R: Send + 'static,
@@ -235,7 +235,7 @@ impl<R: Send + 'static> Task<Vec<R>> {
     ) -> Result<Task<Vec<R>>, Error> {
         let mut feed = Feed::open(core, Arc::clone(&job), false)?;
         for args in items {
-            feed.push::<F>(&args);
+            feed.push::<F>(args);
         }
         feed.finish();
         let gather = Many {

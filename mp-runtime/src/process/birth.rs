@@ -127,7 +127,7 @@ fn become_worker_if_told() {
         lifeline: Arc::new(lifeline),
         recorder,
         anchor,
-        freight: Freight::of_worker(Carrier::of(carrier)),
+        freight: Freight::over(Carrier::of(carrier)),
     };
     work(boot, inheritance)
 }

@@ -132,7 +132,10 @@ impl Builder {
         let _ = function;
         self.spec.check()?;
         let function = F::__function();
-        let payload = Payload::encode(|to| F::__encode(&args, to))
+        let encoded = Payload::encode(|to| F::__encode(&args, to));
+        drop(args);
+        let payload = encoded
+            .and_then(|payload| payload.check_released().map(|()| payload))
             .map_err(|error| not_encoded(function, None, &error))?;
         let number = Catalogue::get()?.number(function).unwrap_or(u32::MAX);
         let args = Arc::new(payload.bytes);

@@ -212,7 +212,7 @@ impl LaunchSpec {
             stdout: own_end.map(Into::into),
             server,
             recorder,
-            freight: Freight::of_parent(carrier),
+            freight: Freight::over(carrier),
             start_timeout,
         })
     }

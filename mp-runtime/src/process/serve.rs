@@ -46,7 +46,8 @@ fn run_chunk(
 fn run_item(function: &Function, args: &[u8], handles: Option<&Handles>) -> (Status, Payload) {
     let called = panic::catch(|| {
         let mut call = Call::new(args, handles);
-        (function.run)(&mut call).map(|()| call.into_output())
+        (function.run)(&mut call)?;
+        call.into_output()
     });
     match called {
         Ok(Ok(output)) => (Status::Returned, output),

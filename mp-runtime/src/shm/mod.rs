@@ -30,8 +30,10 @@ mod pod;
 mod shared;
 pub(crate) mod transit;
 
+pub(crate) use heap::Block;
 pub use heap::Place;
 pub use pod::Pod;
 pub(crate) use region::Region;
 pub use shareable::{AnyBits, Content, Mend, Optional, Shareable};
 pub use shared::Shared;
+pub(crate) use shared::{allocate, too_many};

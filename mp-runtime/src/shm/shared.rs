@@ -1,6 +1,7 @@
 //! The handle to a value in shared memory.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -8,7 +9,6 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::heap::{Block, Place};
-use super::lease::Loan;
 use super::shareable::{Content, Shareable};
 use super::transit;
 use crate::error::{Error, ErrorKind};
@@ -162,12 +162,9 @@ impl<T: Shareable + Sync> Shared<[T]> {
 
 impl<T: Content + ?Sized> Shared<T> {
     /// Makes one of `len` elements, which `fill` writes.
-    pub(crate) fn build(len: usize, fill: impl FnOnce(&Block)) -> Result<Shared<T>, Error> {
-        let (bytes, align) = T::layout(len).ok_or_else(|| {
-            let message = format!("{len} elements are more than fit into memory");
-            Error::new(ErrorKind::OutOfMemory, message)
-        })?;
-        let block = Block::allocate(bytes, align).map_err(|error| no_memory(bytes, error))?;
+    fn build(len: usize, fill: impl FnOnce(&Block)) -> Result<Shared<T>, Error> {
+        let (bytes, align) = T::layout(len).ok_or_else(|| too_many(len))?;
+        let block = allocate(bytes, align)?;
         fill(&block);
         Ok(Shared::of(block, len))
     }
@@ -180,33 +177,32 @@ impl<T: Content + ?Sized> Shared<T> {
         Shared { block, content }
     }
 
-    /// Where it is.
-    pub(crate) fn block(&self) -> &Arc<Block> {
-        &self.block
-    }
-
     /// Where it is, the same in every process.
     pub(crate) fn place(&self) -> Place {
         self.block.place()
     }
 
-    /// Sends it as something that `K` stands for.
-    pub(crate) fn send_as<K: 'static, S: Serializer>(
-        &self,
-        len: usize,
-        loan: Option<Loan>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        transit::send::<K, S>(&self.block, len, loan, serializer)
-    }
-
     /// Receives what was sent as something that `K` stands for.
-    pub(crate) fn receive_as<'de, K: 'static, D: Deserializer<'de>>(
+    fn receive<'de, K: 'static, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Shared<T>, D::Error> {
-        let (block, len) = transit::receive::<K, D>(deserializer, T::layout)?;
-        Ok(Shared::of(block, len))
+        let received = transit::receive::<K, D>(deserializer, T::layout)?;
+        Ok(Shared::of(received.block, received.len))
     }
+}
+
+/// What a slice of `T` travels as.
+struct Slice<T>(PhantomData<T>);
+
+/// So many elements have no layout.
+pub(crate) fn too_many(len: usize) -> Error {
+    let message = format!("{len} elements are more than fit into memory");
+    Error::new(ErrorKind::OutOfMemory, message)
+}
+
+/// Room for `bytes` bytes, aligned to `align`.
+pub(crate) fn allocate(bytes: usize, align: usize) -> Result<Arc<Block>, Error> {
+    Block::allocate(bytes, align).map_err(|error| no_memory(bytes, error))
 }
 
 fn no_memory(bytes: usize, error: std::io::Error) -> Error {
@@ -277,25 +273,25 @@ impl<T: ?Sized + fmt::Display> fmt::Display for Shared<T> {
 impl<T: Shareable + Sync> Serialize for Shared<T> {
     /// Sends the handle; works within arguments and results of process functions alone.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.send_as::<T, S>(1, None, serializer)
+        transit::send::<T, S>(&self.block, 1, None, serializer)
     }
 }
 
 impl<'de, T: Shareable + Sync> Deserialize<'de> for Shared<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shared<T>, D::Error> {
-        Shared::receive_as::<T, D>(deserializer)
+        Shared::receive::<T, D>(deserializer)
     }
 }
 
 impl<T: Shareable + Sync> Serialize for Shared<[T]> {
     /// Sends the handle; works within arguments and results of process functions alone.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.send_as::<[T; 0], S>(self.len(), None, serializer)
+        transit::send::<Slice<T>, S>(&self.block, self.len(), None, serializer)
     }
 }
 
 impl<'de, T: Shareable + Sync> Deserialize<'de> for Shared<[T]> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shared<[T]>, D::Error> {
-        Shared::receive_as::<[T; 0], D>(deserializer)
+        Shared::receive::<Slice<T>, D>(deserializer)
     }
 }

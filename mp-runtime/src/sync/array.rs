@@ -6,12 +6,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde::de::Error as _;
-use serde::ser::{Error as _, SerializeTuple as _};
+use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::mutex::Mutex;
@@ -20,11 +21,12 @@ use super::poison::{PoisonCause, WOULD_DEADLOCK};
 use super::raw_mutex::RawMutex;
 use crate::error::Error;
 use crate::os::identity;
-use crate::shm::lease::{Custody, Leases, Loan, PART_LIMIT, TABLE_BYTES};
-use crate::shm::{Content, Place, Shareable, Shared};
+use crate::shm::lease::{self, Bond, Leases, Loan, PART_LIMIT, Part};
+use crate::shm::transit::{self, Chunk};
+use crate::shm::{self, Block, Content, Place, Shareable};
 
 /// An array in memory that processes share, with a lock around it: a handle like
-/// [`Shared`], which dereferences to `Mutex<[T]>`.
+/// [`Shared`](crate::shm::Shared), which dereferences to `Mutex<[T]>`.
 ///
 /// [`split`](Array::split) cuts it into chunks that workers write without a lock.
 ///
@@ -47,35 +49,28 @@ use crate::shm::{Content, Place, Shareable, Shared};
 /// }
 /// ```
 ///
-/// A table of 2 KiB stands before the elements.
-pub struct Array<T: Shareable>(Shared<Body<T>>);
-
-/// Table, lock, elements.
-#[repr(C)]
-struct Body<T> {
-    table: [u64; TABLE_BYTES / size_of::<u64>()],
-    lock: Mutex<[T]>,
+/// A table stands before the elements: 2 KiB, and 8 bytes for each element, for 4,096 of them at
+/// most.
+pub struct Array<T: Shareable> {
+    block: Arc<Block>,
+    lock: NonNull<Mutex<[T]>>,
 }
 
-/// The most an element may be aligned to, so that the lock follows its table directly.
-const ALIGN_LIMIT: usize = 2048;
+// SAFETY: a handle gives the lock, to any thread of any process, and nothing is dropped.
+unsafe impl<T: Shareable> Send for Array<T> {}
+// SAFETY: as for `Send`.
+unsafe impl<T: Shareable> Sync for Array<T> {}
 
-// SAFETY: `repr(C)`: table, lock, elements, as `layout` counts them. Any bits are a table, and what
-// the lock guards is mended by its own takeover.
-unsafe impl<T: Shareable> Content for Body<T> {
-    fn layout(len: usize) -> Option<(usize, usize)> {
-        let align = align_of::<T>().max(align_of::<RawMutex>());
-        let before = (TABLE_BYTES + size_of::<RawMutex>()).next_multiple_of(align_of::<T>());
-        let bytes = size_of::<T>().checked_mul(len)?.checked_add(before)?;
-        let bytes = bytes.checked_next_multiple_of(align)?;
-        (bytes <= isize::MAX as usize && align <= ALIGN_LIMIT).then_some((bytes, align))
-    }
-
-    fn from_parts(address: *mut u8, len: usize) -> *mut Body<T> {
-        ptr::slice_from_raw_parts_mut(address.cast::<T>(), len) as *mut Body<T>
-    }
-
-    unsafe fn mend(_content: *mut Body<T>) {}
+/// Where the lock of an array of `len` elements is, how many bytes it takes with its elements, and
+/// how the array is aligned. `None` if there cannot be so many.
+fn layout<T>(len: usize) -> Option<(usize, usize, usize)> {
+    let align = align_of::<T>().max(align_of::<RawMutex>());
+    let lock = lease::table_bytes(len).next_multiple_of(align);
+    let before = size_of::<RawMutex>().next_multiple_of(align_of::<T>());
+    let bytes = size_of::<T>().checked_mul(len)?.checked_add(before)?;
+    let bytes = bytes.checked_next_multiple_of(align)?;
+    let end = lock.checked_add(bytes)?;
+    (end <= isize::MAX as usize).then_some((lock, bytes, align))
 }
 
 impl<T: Shareable> Array<T> {
@@ -92,7 +87,7 @@ impl<T: Shareable> Array<T> {
     ///
     /// # Errors
     ///
-    /// As those of [`Shared::new`].
+    /// As those of [`Shared::new`](crate::shm::Shared::new).
     pub fn from_slice(items: &[T]) -> Result<Array<T>, Error>
     where
         T: Copy,
@@ -141,7 +136,7 @@ impl<T: Shareable> Array<T> {
     ///
     /// # Errors
     ///
-    /// As those of [`Shared::new`].
+    /// As those of [`Shared::new`](crate::shm::Shared::new).
     pub fn zeroed(len: usize) -> Result<Array<T>, Error> {
         const { T::__ASSERT_ZERO_IS_VALID };
         Array::build(len, |first, is_blank| {
@@ -155,21 +150,39 @@ impl<T: Shareable> Array<T> {
     /// Makes one whose elements `fill` writes, from the first on; it is told whether they are all
     /// zero.
     fn build(len: usize, fill: impl FnOnce(NonNull<T>, bool)) -> Result<Array<T>, Error> {
-        let shared = Shared::<Body<T>>::build(len, |block| {
-            let start = block.start();
+        let (lock, bytes, align) = layout::<T>(len).ok_or_else(|| shm::too_many(len))?;
+        let block = shm::allocate(lock + bytes, align)?;
+        let is_blank = block.is_blank();
+        if !is_blank {
+            let head = lock + size_of::<RawMutex>();
             // SAFETY: the block has room for table and lock, of which zeroes are an empty one and
             // a free one.
-            unsafe { start.write_bytes(0, TABLE_BYTES + size_of::<RawMutex>()) };
-            let body = Body::<T>::from_parts(start.as_ptr(), len);
-            // SAFETY: `body` points to the block, whose lock was written.
-            let lock = unsafe { &raw const (*body).lock };
-            // SAFETY: as above. No reference to the elements is made of it.
-            let first = unsafe { &*lock }.data().cast::<T>();
-            if let Some(first) = NonNull::new(first) {
-                fill(first, block.is_blank());
-            }
-        })?;
-        Ok(Array(shared))
+            unsafe { block.start().write_bytes(0, head) };
+        }
+        let array = Array::of(block, lock, len);
+        Leases::write_capacity(array.block.region(), array.lock_offset(), len);
+        if let Some(first) = NonNull::new(array.lock_of().data().cast::<T>()) {
+            fill(first, is_blank);
+        }
+        Ok(array)
+    }
+
+    /// The handle to what is there: the lock at `lock` of the block, around `len` elements.
+    fn of(block: Arc<Block>, lock: usize, len: usize) -> Array<T> {
+        // SAFETY: in bounds of the block, by the layout it was made or checked with.
+        let address = unsafe { block.start().add(lock) };
+        let elements = NonNull::slice_from_raw_parts(address.cast::<T>(), len);
+        // `Mutex` is `repr(C)`, so it has the layout that was counted; the cast keeps the length.
+        let lock = elements.as_ptr() as *mut Mutex<[T]>;
+        // SAFETY: it points to where `address` does.
+        let lock = unsafe { NonNull::new_unchecked(lock) };
+        Array { block, lock }
+    }
+
+    /// Where the lock is in its region.
+    fn lock_offset(&self) -> usize {
+        let within = self.lock.cast::<u8>().as_ptr().addr() - self.block.start().as_ptr().addr();
+        self.block.offset() + within
     }
 
     /// How many elements there are.
@@ -217,28 +230,33 @@ impl<T: Shareable> Array<T> {
     ///
     /// # Panics
     ///
-    /// If this thread has the array locked, and above 130,305 chunks.
+    /// If this thread has the array locked, and above 4,096 chunks that are not empty.
     #[track_caller]
     pub fn split(&self, count: usize) -> Vec<ArrayChunk<T>> {
         let raw = self.raw();
         let acquired = raw.acquire(Patience::Forever, || self.lock_of().mend());
         assert!(acquired.is_ok(), "{WOULD_DEADLOCK}");
-        let leases = self.leases().filter(|_| count > 0);
-        let Some(leases) = leases else {
-            raw.release();
-            return Vec::new();
-        };
-        if !leases.add(Custody::Held, count) {
+        let leases = self.leases();
+        // An empty chunk is nobody's.
+        let parts = count.min(self.len());
+        let parts = leases.as_ref().and_then(|leases| leases.split_off(parts));
+        let (Some(leases), Some(parts)) = (leases, parts) else {
             raw.release();
             panic!("an array can be split into {PART_LIMIT} chunks at most, not {count}");
+        };
+        match parts.is_empty() {
+            true => raw.release(),
+            false => raw.lend(),
         }
-        let epoch = leases.next_epoch();
-        raw.lend(epoch);
-        let (size, larger) = (self.len() / count, self.len() % count);
+        let (size, larger) = match count {
+            0 => (0, 0),
+            _ => (self.len() / count, self.len() % count),
+        };
         let mut start = 0;
         let chunks = (0..count).map(|index| {
             let len = size + usize::from(index < larger);
-            let chunk = ArrayChunk::new(self.clone(), leases.clone(), epoch, start, len);
+            let part = parts.get(index).copied();
+            let chunk = ArrayChunk::new(self.clone(), leases.clone(), part, start, len);
             start += len;
             chunk
         });
@@ -246,7 +264,9 @@ impl<T: Shareable> Array<T> {
     }
 
     fn lock_of(&self) -> &Mutex<[T]> {
-        &self.0.lock
+        // SAFETY: whoever made this handle saw to it that the lock is there; the block is held;
+        // what changes behind the reference is atomic or locked.
+        unsafe { self.lock.as_ref() }
     }
 
     fn raw(&self) -> &RawMutex {
@@ -254,20 +274,22 @@ impl<T: Shareable> Array<T> {
     }
 
     fn leases(&self) -> Option<Leases> {
-        let block = self.0.block();
-        Leases::at(block.region(), block.offset())
+        Leases::at(self.block.region(), self.lock_offset())
     }
 
     /// Where it is, the same in every process.
     pub(crate) fn place(&self) -> Place {
-        self.0.place()
+        self.block.place()
     }
 }
 
 impl<T: Shareable> Clone for Array<T> {
     /// Another handle to the same array.
     fn clone(&self) -> Array<T> {
-        Array(self.0.clone())
+        Array {
+            block: Arc::clone(&self.block),
+            lock: self.lock,
+        }
     }
 }
 
@@ -291,21 +313,33 @@ impl<T: Shareable> fmt::Debug for Array<T> {
 impl<T: Shareable> Serialize for Array<T> {
     /// Sends the handle; works within arguments and results of process functions alone.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.send_as::<Array<T>, S>(self.len(), None, serializer)
+        transit::send::<Array<T>, S>(&self.block, self.len(), None, serializer)
     }
 }
 
 impl<'de, T: Shareable> Deserialize<'de> for Array<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Array<T>, D::Error> {
-        Shared::receive_as::<Array<T>, D>(deserializer).map(Array)
+        receive::<T, Array<T>, D>(deserializer).map(|(array, _)| array)
     }
+}
+
+/// Receives an array that was sent as something that `K` stands for.
+fn receive<'de, T: Shareable, K: 'static, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<(Array<T>, Option<Chunk>), D::Error> {
+    let whole = |len| layout::<T>(len).map(|(lock, bytes, align)| (lock + bytes, align));
+    let received = transit::receive::<K, D>(deserializer, whole)?;
+    let (block, len) = (received.block, received.len);
+    let (lock, _, _) = layout::<T>(len).ok_or_else(|| D::Error::custom("it has no layout"))?;
+    Ok((Array::of(block, lock, len), received.chunk))
 }
 
 /// A part of an [`Array`], which no other process and nobody else in this one can touch: a
 /// `&mut [T]` that can be sent.
 ///
-/// Sending it, as an argument or a result, empties it here. Dropping it gives it back. If its
-/// process dies with it, or panics, the array is poisoned.
+/// It is sent as an argument or a result, by moving it in; a message leaves when the chunks in it
+/// are dropped here, so one that is also kept, in an `Arc`, is an error. Dropping it gives it back.
+/// If its process dies with it, or panics, the array is poisoned.
 ///
 /// ```
 /// # fn main() -> Result<(), mp::Error> {
@@ -324,9 +358,11 @@ impl<'de, T: Shareable> Deserialize<'de> for Array<T> {
 pub struct ArrayChunk<T: Shareable> {
     array: Array<T>,
     leases: Leases,
-    epoch: u64,
+    /// `None`: it is empty.
+    part: Option<Part>,
     start: usize,
     len: usize,
+    bond: Arc<Bond>,
     is_sent: AtomicBool,
     was_panicking: bool,
     /// It is as `Sync` as what it lends.
@@ -334,14 +370,21 @@ pub struct ArrayChunk<T: Shareable> {
 }
 
 impl<T: Shareable> ArrayChunk<T> {
-    /// One that this process has counted as held.
-    fn new(array: Array<T>, leases: Leases, epoch: u64, start: usize, len: usize) -> ArrayChunk<T> {
+    /// Of a part that this process has.
+    fn new(
+        array: Array<T>,
+        leases: Leases,
+        part: Option<Part>,
+        start: usize,
+        len: usize,
+    ) -> ArrayChunk<T> {
         ArrayChunk {
             array,
             leases,
-            epoch,
+            part,
             start,
             len,
+            bond: Arc::default(),
             is_sent: AtomicBool::new(false),
             was_panicking: thread::panicking(),
             elements: PhantomData,
@@ -362,17 +405,12 @@ impl<T: Shareable> ArrayChunk<T> {
         self.start
     }
 
-    /// Its elements; none if it was sent.
     fn elements(&self) -> NonNull<[T]> {
         let all = self.array.lock_of().data().cast::<T>();
-        let (start, len) = match self.is_sent.load(Ordering::Acquire) {
-            true => (0, 0),
-            false => (self.start, self.len),
-        };
         // SAFETY: `start` is at most the length of the array, as `new`'s callers saw to.
-        let first = unsafe { all.add(start) };
+        let first = unsafe { all.add(self.start) };
         let first = NonNull::new(first).unwrap_or(NonNull::dangling());
-        NonNull::slice_from_raw_parts(first, len)
+        NonNull::slice_from_raw_parts(first, self.len)
     }
 }
 
@@ -380,7 +418,8 @@ impl<T: Shareable> Deref for ArrayChunk<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: the lease of this part is this process's, and of this chunk alone.
+        // SAFETY: the part is this process's, and this chunk's alone, as long as the chunk lives:
+        // no message that it was put into leaves before that.
         unsafe { self.elements().as_ref() }
     }
 }
@@ -394,14 +433,16 @@ impl<T: Shareable> DerefMut for ArrayChunk<T> {
 
 impl<T: Shareable> Drop for ArrayChunk<T> {
     fn drop(&mut self) {
-        if *self.is_sent.get_mut() {
-            return;
-        }
-        if !self.was_panicking && thread::panicking() {
+        let Some(part) = self.part else { return };
+        let is_sent = *self.is_sent.get_mut();
+        if !is_sent && !self.was_panicking && thread::panicking() {
             let pid = identity::process_id();
             self.array.raw().set_poison(PoisonCause::Panicked { pid });
         }
-        self.leases.subtract(Custody::Held);
+        self.leases.put_down(part, is_sent);
+        if is_sent && !self.bond.drop_chunk() {
+            self.leases.let_go(part);
+        }
     }
 }
 
@@ -411,83 +452,61 @@ impl<T: Shareable + fmt::Debug> fmt::Debug for ArrayChunk<T> {
     }
 }
 
-/// The array of a chunk that is being sent.
-struct Departing<'c, T: Shareable>(&'c ArrayChunk<T>);
-
-impl<T: Shareable> Serialize for Departing<'_, T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let array = &self.0.array;
-        let block = array.0.block();
-        let loan = Loan::new(block.region(), block.offset())
-            .ok_or_else(|| S::Error::custom("there are too many chunks of one array"))?;
-        let len = array.len();
-        array
-            .0
-            .send_as::<ArrayChunk<T>, S>(len, Some(loan), serializer)
-    }
-}
-
-/// The array of a chunk that has come.
-struct Arrived<T: Shareable>(Array<T>);
-
-impl<'de, T: Shareable> Deserialize<'de> for Arrived<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Arrived<T>, D::Error> {
-        let shared = Shared::receive_as::<ArrayChunk<T>, D>(deserializer)?;
-        Ok(Arrived(Array(shared)))
-    }
-}
-
 impl<T: Shareable> Serialize for ArrayChunk<T> {
-    /// Sends the chunk, which is empty here from then on; works within arguments and results of
-    /// process functions alone.
+    /// Sends the chunk; works within arguments and results of process functions alone, and once.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.is_sent.swap(true, Ordering::AcqRel) {
             return Err(S::Error::custom("a chunk of an array is sent once"));
         }
-        // If it fails from here on, the chunk is lost, and the array has it back.
-        let give_back = GiveBack(&self.leases);
-        // No `u64`s: see `shm/transit.rs`.
-        let extent = ((self.start as u128) << 64) | self.len as u128;
-        let mut fields = serializer.serialize_tuple(3)?;
-        fields.serialize_element(&Departing(self))?;
-        fields.serialize_element(&extent)?;
-        fields.serialize_element(&u128::from(self.epoch))?;
-        drop(give_back);
-        fields.end()
-    }
-}
-
-/// Takes back the count of a held chunk.
-struct GiveBack<'l>(&'l Leases);
-
-impl Drop for GiveBack<'_> {
-    fn drop(&mut self) {
-        self.0.subtract(Custody::Held);
+        let part = self.part.unwrap_or(Part::NONE);
+        let chunk = Chunk {
+            lock_offset: self.leases.lock_offset() as u64,
+            part,
+            start: self.start as u64,
+            count: self.len as u64,
+        };
+        let loan = Loan::new(&self.leases, part, &self.bond);
+        let (block, len) = (&self.array.block, self.array.len());
+        transit::send::<ArrayChunk<T>, S>(block, len, Some((chunk, loan)), serializer)
     }
 }
 
 impl<'de, T: Shareable> Deserialize<'de> for ArrayChunk<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ArrayChunk<T>, D::Error> {
-        let (Arrived(array), extent, epoch) =
-            <(Arrived<T>, u128, u128)>::deserialize(deserializer)?;
-        let (start, len) = ((extent >> 64) as usize, extent as u64 as usize);
-        let refuse = |reason| {
+        let (array, chunk) = receive::<T, ArrayChunk<T>, D>(deserializer)?;
+        pick_up(array, chunk).map_err(|reason| {
             D::Error::custom(format!(
                 "a chunk of an array could not be taken in: {reason}"
             ))
-        };
-        if start.checked_add(len).is_none_or(|end| end > array.len()) {
-            return Err(refuse("it is outside of its array"));
-        }
-        let leases = array
-            .leases()
-            .filter(|leases| leases.add(Custody::Held, 1))
-            .ok_or_else(|| refuse("there are too many"))?;
-        let epoch = epoch as u64;
-        if !array.raw().is_lent(epoch) {
-            leases.subtract(Custody::Held);
-            return Err(refuse("the array was locked while it was on its way"));
-        }
-        Ok(ArrayChunk::new(array, leases, epoch, start, len))
+        })
     }
+}
+
+/// Takes a chunk out of the message it came in.
+fn pick_up<T: Shareable>(
+    array: Array<T>,
+    chunk: Option<Chunk>,
+) -> Result<ArrayChunk<T>, &'static str> {
+    let chunk = chunk.ok_or("it is none")?;
+    let (start, len) = (chunk.start as usize, chunk.count as usize);
+    if start.checked_add(len).is_none_or(|end| end > array.len()) {
+        return Err("it is outside of its array");
+    }
+    let leases = array.leases().ok_or("its array is damaged")?;
+    let (part, dead) = match len {
+        0 => (None, None),
+        _ => {
+            let (part, dead) = leases.pick_up(chunk.part)?;
+            (Some(part), dead)
+        }
+    };
+    let chunk = ArrayChunk::new(array, leases, part, start, len);
+    if let Some(pid) = dead {
+        // Who had it before died with it, and this is the next try.
+        let raw = chunk.array.raw();
+        raw.set_poison(PoisonCause::OwnerDied { pid });
+        // SAFETY: the part is this chunk's, and nobody has looked at it yet.
+        unsafe { <[T]>::mend(chunk.elements().as_ptr()) };
+    }
+    Ok(chunk)
 }

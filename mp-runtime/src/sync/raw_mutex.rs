@@ -26,8 +26,8 @@
 //!    word leaves it `RESERVED`: free for those who have slept, so that nobody who just comes by
 //!    takes it again and again before a sleeper is awake.
 //! 6. `LENT`: parts of the data are in the hands of several processes, see `shm/lease.rs`. Such a
-//!    word has no owner, and an epoch in place of the name. Who wants it puts its name beside `LENT`
-//!    first, looks whether all leases are over, and then takes `LENT` away.
+//!    word has no owner. Who wants it puts its name beside `LENT` first, sees to the end of all
+//!    leases, and then takes `LENT` away. A claim of somebody alive is not touched.
 //!
 //! # Ordering
 //!
@@ -69,8 +69,6 @@ const RESERVED: u64 = 1 << 2;
 const LENT: u64 = 1 << 3;
 /// The flags that may stand beside anything.
 const MARKS: u64 = WAITERS | HUNGRY | RESERVED;
-/// Where the epoch stands in a word that is `LENT`.
-const EPOCH_SHIFT: u32 = 10;
 
 /// How long a waiter lets others pass it by.
 const HUNGER_NANOS: u64 = 1_000_000;
@@ -156,19 +154,13 @@ impl RawMutex {
         }
     }
 
-    /// Turns ownership into leases of this epoch: the lock is free once all of them are over. Only
-    /// its owner may call this.
-    pub(crate) fn lend(&self, epoch: u64) {
+    /// Turns ownership into leases: the lock is free once all of them are over. Only its owner may
+    /// call this.
+    pub(crate) fn lend(&self) {
         compiler_fence(Ordering::SeqCst);
         self.holder.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        self.replace(|word| lent(epoch) | (word & WAITERS));
-    }
-
-    /// Whether it is lent in this epoch.
-    pub(crate) fn is_lent(&self, epoch: u64) -> bool {
-        // SYNC b: with `claim_loan`, see `shm/lease.rs`.
-        self.word.load(Ordering::SeqCst) & !MARKS == lent(epoch)
+        self.replace(|word| LENT | (word & WAITERS));
     }
 
     /// Whether somebody, dead or alive, has the lock.
@@ -176,7 +168,7 @@ impl RawMutex {
         let word = self.word.load(Ordering::Relaxed);
         match word & LENT {
             0 => !is_free(word),
-            _ => lease::state_of(self.address()) == Lease::Running,
+            _ => lease::is_running(self.address()),
         }
     }
 
@@ -290,33 +282,24 @@ impl RawMutex {
 
     /// Takes what was lent, if all leases are over.
     fn claim_loan(&self, word: u64, me: ThreadName) -> bool {
-        let leases = || lease::state_of(self.address());
+        let claimant = ThreadName::of_word(word);
+        let is_claimed = claimant != ThreadName::NOBODY && claimant.is_alive();
         let claimed = me.word() | LENT | WAITERS;
-        if leases() == Lease::Running
-            || self
-                .word
-                .compare_exchange(word, claimed, Ordering::SeqCst, Ordering::Relaxed)
-                .is_err()
-        {
+        if is_claimed || lease::is_running(self.address()) || !self.take(word, claimed) {
             return false;
         }
-        // SYNC b: nobody comes in from here on, so now it can be looked at for good.
-        let lost = match leases() {
-            Lease::Running => {
-                let epoch = lease::epoch_of(self.address());
-                self.replace_claim(me, lent(epoch));
-                return false;
-            }
-            Lease::Over => 0,
-            Lease::Lost(process_id) => process_id,
+        // The loss of a part is noted before the lease ends, so that it outlives this thread.
+        let note_loss = |process_id| {
+            self.holder.store(process_id, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
         };
-        self.holder.store(lost, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
-        let is_mine = self.replace_claim(me, me.word());
-        if is_mine {
-            lease::bury_of(self.address());
+        match lease::end(self.address(), &note_loss) {
+            Lease::Running => {
+                self.replace_claim(me, LENT);
+                false
+            }
+            Lease::Over => self.replace_claim(me, me.word()),
         }
-        is_mine
     }
 
     /// Replaces this thread's claim, and tells whether it was still there.
@@ -423,11 +406,6 @@ impl Wait {
 #[inline]
 fn is_free(word: u64) -> bool {
     word & !MARKS == 0
-}
-
-/// The word of what is lent in this epoch, without marks.
-fn lent(epoch: u64) -> u64 {
-    LENT | (epoch << EPOCH_SHIFT)
 }
 
 #[cfg(test)]

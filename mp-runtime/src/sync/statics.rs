@@ -255,11 +255,14 @@ fn share(
     offsets: &[usize],
     bytes: usize,
 ) -> std::io::Result<Arc<Region>> {
-    let handed_down = INHERITED
+    let taken = INHERITED
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .take()
-        .or_else(environment::copy_inherited_statics);
+        .take();
+    let handed_down = match taken {
+        Some(fd) => Some(fd),
+        None => environment::copy_inherited_statics()?,
+    };
     let is_first = handed_down.is_none();
     let region = match handed_down {
         Some(fd) => Region::adopt(fd)?,

@@ -5,7 +5,12 @@ use serde::ser::{self, Serialize};
 
 use super::handles::{Ends, HandleWatch, Handles};
 use super::{DEPTH_LIMIT, EncodeError, Payload};
-use crate::shm::transit::{self, Cargo};
+use crate::shm::lease::Loan;
+use crate::shm::transit::{self, Cargo, Departure};
+
+/// So many regions of shared memory one message may refer to. Their descriptors have to find room
+/// in a socket's buffer, 253 in a packet that takes a kilobyte of it.
+const REGION_LIMIT: usize = 20_000;
 
 /// Collects the bytes of values, and watches for handles among them.
 #[derive(Debug, Default)]
@@ -14,7 +19,7 @@ pub struct Encoder {
     depth: u32,
     watch: HandleWatch,
     /// What the handles to shared memory refer to.
-    cargo: Cargo,
+    departure: Departure,
 }
 
 impl Encoder {
@@ -23,11 +28,29 @@ impl Encoder {
         self.bytes.len()
     }
 
+    /// Ends an item: what its handles to shared memory refer to is written behind it.
+    ///
+    /// # Errors
+    ///
+    /// If it is more than one message may carry.
+    pub(crate) fn end_item(&mut self) -> Result<(), EncodeError> {
+        let parcels = std::mem::take(&mut self.departure.parcels);
+        transit::write_trailer(&mut self.bytes, &parcels);
+        let regions = self.region_count();
+        if regions > REGION_LIMIT {
+            return Err(EncodeError::new(format!(
+                "it refers to {regions} regions of shared memory; a message carries {REGION_LIMIT}"
+            )));
+        }
+        Ok(())
+    }
+
     /// Takes the bytes and the handles.
     pub(crate) fn finish(mut self) -> Result<Payload, EncodeError> {
         let ends = self.watch.collect()?;
+        let departure = std::mem::take(&mut self.departure);
         Ok(Payload {
-            handles: Handles::of(ends, std::mem::take(&mut self.cargo)),
+            handles: Handles::of(ends, departure.cargo),
             bytes: std::mem::take(&mut self.bytes),
         })
     }
@@ -45,23 +68,28 @@ impl Encoder {
 
     /// Takes the bytes, and what the handles to shared memory in them refer to.
     pub(crate) fn into_parts(mut self) -> (Vec<u8>, Cargo) {
-        (
-            std::mem::take(&mut self.bytes),
-            std::mem::take(&mut self.cargo),
-        )
+        let departure = std::mem::take(&mut self.departure);
+        (std::mem::take(&mut self.bytes), departure.cargo)
     }
 
-    /// Whether parts of arrays are among the values so far.
-    pub(crate) fn has_loans(&self) -> bool {
-        !self.cargo.loans.is_empty()
+    /// The parts of arrays among the values so far.
+    pub(crate) fn loans(&self) -> &[Loan] {
+        &self.departure.cargo.loans
     }
 
-    /// Forgets the bytes from `len` on, the handles that were not taken, and parts of arrays.
-    pub(crate) fn rewind(&mut self, len: usize) {
+    /// How many regions of shared memory the values so far refer to.
+    pub(crate) fn region_count(&self) -> usize {
+        self.departure.cargo.regions.len()
+    }
+
+    /// Forgets the bytes from `len` on, the parts of arrays from number `loans` on, and the handles
+    /// that were not taken.
+    pub(crate) fn rewind(&mut self, len: usize, loans: usize) {
         self.bytes.truncate(len);
         self.depth = 0;
         self.watch.discard();
-        self.cargo.loans.clear();
+        self.departure.parcels.clear();
+        self.departure.cargo.loans.truncate(loans);
     }
 
     /// From now on handles are written as the numbers they are.
@@ -71,21 +99,21 @@ impl Encoder {
 
     /// Writes any serializable value.
     pub(crate) fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
-        struct Departure<'e> {
+        struct Session<'e> {
             encoder: &'e mut Encoder,
-            before: Option<Cargo>,
+            before: Option<Departure>,
         }
-        impl Drop for Departure<'_> {
+        impl Drop for Session<'_> {
             fn drop(&mut self) {
-                self.encoder.cargo = transit::end_departure(self.before.take());
+                self.encoder.departure = transit::end_departure(self.before.take());
             }
         }
-        let before = transit::begin_departure(std::mem::take(&mut self.cargo));
-        let departure = Departure {
+        let before = transit::begin_departure(std::mem::take(&mut self.departure));
+        let session = Session {
             encoder: self,
             before,
         };
-        value.serialize(&mut *departure.encoder)
+        value.serialize(&mut *session.encoder)
     }
 
     pub(crate) fn u32(&mut self, value: u32) {

@@ -25,9 +25,6 @@ use crate::shm::transit::Cargo;
 /// by default), so that a single frame to a peer that has read everything never blocks.
 const FRAME_BYTES: usize = 120 << 10;
 
-/// So many regions travel in packets that never block either.
-const REGIONS_MOST: usize = 1000;
-
 /// Memory for a message is asked for at once up to this size; beyond it grows with what comes, so
 /// that a length that is a lie costs nothing.
 const TRUSTED_BYTES: u64 = 64 << 20;
@@ -98,9 +95,9 @@ impl Outbox {
         Outbox { freight, ..self }
     }
 
-    /// Whether sending so much may wait for the other side to receive.
-    pub(crate) fn may_block(bytes: usize, handles: Option<&Handles>) -> bool {
-        bytes > FRAME_BYTES || handles.is_some_and(|handles| handles.region_count() > REGIONS_MOST)
+    /// Whether sending so many bytes may wait for the other side to receive.
+    pub(crate) fn may_block(bytes: usize) -> bool {
+        bytes > FRAME_BYTES
     }
 
     /// Sends a message whose body is `head` and `tail`, in as many frames as it takes.
@@ -172,11 +169,7 @@ impl Outbox {
                 Err(IpcError::Io(error)) => Err(error),
                 Err(error) => Err(io::Error::other(error)),
             }
-        })?;
-        if let (Some(freight), Some(handles)) = (&self.freight, handles) {
-            freight.sent(&handles.cargo);
-        }
-        Ok(())
+        })
     }
 
     /// Sends what a message refers to ahead of it.

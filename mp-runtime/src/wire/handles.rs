@@ -34,7 +34,7 @@ use serde::{Serialize, Serializer};
 use super::{DecodeError, EncodeError, Encoder};
 use crate::os::{carry, descriptor};
 use crate::shm::lease::Loan;
-use crate::shm::transit::{self, Cargo};
+use crate::shm::transit::{self, Cargo, Parcel};
 
 /// So many handles one value may carry; with some room below the 64 of `ipc-channel`.
 const HANDLE_LIMIT: usize = 48;
@@ -60,21 +60,52 @@ impl Handles {
 
     /// Runs `decode` in such a way that handles can be deserialized in it, any number of times for
     /// one set of handles.
-    pub(super) fn lend<T>(&self, decode: impl FnOnce() -> T) -> Result<T, DecodeError> {
-        transit::arrived(&self.cargo, || match &self.ends {
+    pub(super) fn lend<T>(
+        &self,
+        parcels: Vec<Parcel>,
+        decode: impl FnOnce() -> T,
+    ) -> Result<T, DecodeError> {
+        transit::arrived(&self.cargo, parcels, || match &self.ends {
             None => Ok(decode()),
             Some(ends) => ends.lend(decode),
         })
     }
 
+    /// Keeps count from now on of the parts of arrays that `item` has, which was received and is in
+    /// nobody else's hands yet. Tells whether that could be done.
+    pub(crate) fn take_over_loans(&mut self, item: &[u8]) -> bool {
+        let (Some((_, parcels)), Some(cargo)) =
+            (transit::split_trailer(item), Arc::get_mut(&mut self.cargo))
+        else {
+            return false;
+        };
+        parcels.iter().all(|parcel| parcel.take_over(cargo))
+    }
+
+    /// The message went out: who receives it has the parts of arrays in it.
+    pub(crate) fn hand_over_loans(&self) {
+        self.cargo.loans.iter().for_each(Loan::hand_over);
+    }
+
+    /// Whether a chunk of an array is still there that was put into the message: then it must not
+    /// leave.
+    pub(crate) fn check_loans(loans: &[Loan]) -> Result<(), EncodeError> {
+        match loans.iter().any(Loan::is_held) {
+            false => Ok(()),
+            true => Err(EncodeError::new(
+                "a chunk of an array that it carries is still held here: move it in, and keep no \
+                 other pointer to it",
+            )),
+        }
+    }
+
+    pub(crate) fn loans(&self) -> &[Loan] {
+        &self.cargo.loans
+    }
+
     /// Nobody will take parts of arrays out of the message any more.
     pub(crate) fn end_loans(&self) {
         self.cargo.loans.iter().for_each(Loan::end);
-    }
-
-    /// How many regions of shared memory there are.
-    pub(crate) fn region_count(&self) -> usize {
-        self.cargo.regions.len()
     }
 }
 

@@ -20,6 +20,8 @@ mod tests;
 
 use std::fmt;
 
+use crate::shm::transit;
+
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
@@ -80,16 +82,25 @@ impl Payload {
     ) -> Result<Payload, EncodeError> {
         let mut encoder = Encoder::default();
         write(&mut encoder)?;
+        encoder.end_item()?;
         encoder.finish()
+    }
+
+    /// Checks, when the value was dropped that was written, that no chunk of an array in it is kept.
+    pub(crate) fn check_released(&self) -> Result<(), EncodeError> {
+        let handles = self.handles.as_ref();
+        handles.map_or(Ok(()), |handles| Handles::check_loans(handles.loans()))
     }
 }
 
-/// Reads a value from `bytes`, which must hold nothing else, with `handles` at hand.
+/// Reads a value from the bytes of an item, which must hold nothing else, with `handles` at hand.
 pub(crate) fn decode<'b, T>(
-    bytes: &'b [u8],
+    item: &'b [u8],
     handles: Option<&Handles>,
     read: impl FnOnce(&mut Decoder<'b>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
+    let (bytes, parcels) =
+        transit::split_trailer(item).ok_or_else(|| DecodeError::new("its end is missing"))?;
     let whole = move || {
         let mut decoder = Decoder::new(bytes);
         let value = read(&mut decoder)?;
@@ -98,6 +109,6 @@ pub(crate) fn decode<'b, T>(
     };
     match handles {
         None => whole(),
-        Some(handles) => handles.lend(whole)?,
+        Some(handles) => handles.lend(parcels, whole)?,
     }
 }
