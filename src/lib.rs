@@ -35,6 +35,15 @@
 //! | results as they come, of an endless iterator | [`Pool::imap`], [`Pool::imap_unordered`] |
 //! | one call now, its result later | [`Pool::submit`] |
 //! | all of that without making a pool | the functions of [`mp::pool`](pool) |
+//! | data that workers read, without a copy for each | [`Shared::from_slice`], a `Shared<[T]>` |
+//! | numbers that all count up | atomics in a [`Shared`] |
+//! | a value that all change, one at a time | [`shared!(value)`](shared!), a [`Value`] |
+//! | the same, without handing it to anybody | [`shared! { static … }`](shared!) |
+//! | several such values changed as one | [`locked!`] |
+//! | an array that each worker fills a part of | [`Array::split`], an [`ArrayChunk`] each |
+//! | an array that all change, one at a time | [`Array`], and its lock |
+//! | one at a time for something else, such as a file | [`Lock`] |
+//! | your own types in all of these | [`derive(Shareable)`](derive@Shareable) |
 //!
 //! # Rules
 //!
@@ -47,19 +56,54 @@
 //! - `ipc_channel`'s senders, receivers and regions are arguments and results too, at most 48 in
 //!   one value.
 //! - A process ends with its parent, however that ends. Ctrl-C is for the parent alone.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `bytemuck` | `shareable_pod!` and `Pod`: types that are `bytemuck::Pod` in shared memory |
+//! | `ndarray` | the module `ndarray`: shared memory as arrays of `ndarray`, without copying |
 #![forbid(unsafe_code)]
 
 #[doc(hidden)]
 pub use mp_runtime::__private;
 
-pub use mp_macros::{main, process_fn, spawn, test};
+pub use mp_macros::{Shareable, locked, main, process_fn, shared, spawn, test};
 pub use mp_runtime::ProcessFn;
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
     Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
 };
 
-pub use mp_runtime::shm::Shareable;
+pub use mp_runtime::shm::{Shareable, Shared};
+pub use mp_runtime::sync::{Array, ArrayChunk, SharedStatic};
+
+/// A value in shared memory with a lock around it; [`shared!`] makes one.
+///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// let total: mp::Value<f64> = mp::shared!(0.0)?;
+/// *total.lock()? += 0.5;
+/// assert_eq!(total.get()?, 0.5);
+/// # Ok(())
+/// # }
+/// ```
+pub type Value<T> = Shared<sync::Mutex<T>>;
+
+/// A lock in shared memory that guards something outside of it, such as a file.
+///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// let lock = mp::Lock::new(mp::sync::Mutex::new(()))?;
+/// let guard = lock.lock()?;
+/// // ... nobody else is in here
+/// drop(guard);
+/// # Ok(())
+/// # }
+/// ```
+pub type Lock = Shared<sync::Mutex<()>>;
 
 pub mod sync {
     //! Locks, conditions and their kin, in place: between the threads of a process, and, inside
@@ -71,6 +115,14 @@ pub mod sync {
         RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
     };
 }
+
+#[cfg(feature = "bytemuck")]
+mod shareable_pod;
+#[cfg(feature = "bytemuck")]
+pub use mp_runtime::shm::Pod;
+
+#[cfg(feature = "ndarray")]
+pub mod ndarray;
 
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
 
@@ -85,7 +137,8 @@ pub mod prelude {
     //! What most programs need.
 
     pub use crate::{
-        Builder, Error, ErrorKind, Pool, Process, ProcessFn, Task, TaskOptions, process_fn, spawn,
+        Array, ArrayChunk, Builder, Error, ErrorKind, Lock, Pool, Process, ProcessFn, Shareable,
+        Shared, Task, TaskOptions, Value, locked, process_fn, shared, spawn,
     };
 }
 

@@ -1,8 +1,10 @@
-//! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`] and [`spawn!`].
+//! The macros of `multiproc`: [`macro@process_fn`], [`macro@main`], [`macro@test`], [`spawn!`],
+//! [`derive@Shareable`], [`shared!`] and [`locked!`].
 //!
 //! Use them through the library, as `mp::process_fn` and so on: what they generate names its types
-//! by the path `::mp`, and means nothing without it. The generated code contains no `unsafe`, so it
-//! compiles in a crate that forbids unsafe code.
+//! by the path `::mp`, and means nothing without it. The generated code has no unsafe operation, and
+//! compiles in a crate that forbids unsafe code; `Shareable` is an unsafe trait, whose derive checks
+//! what an `unsafe impl` promises.
 //!
 //! Each macro is a pipeline. It parses its input, checks it, and then either expands it or, if
 //! there were errors, reports all of them and expands to a stand-in that keeps the rest of the
@@ -12,8 +14,12 @@
 
 mod errors;
 mod attribute;
+mod place;
 mod process_fn;
 mod spawn;
+mod shareable;
+mod shared;
+mod locked;
 mod entry;
 #[cfg(test)]
 mod tests;
@@ -176,4 +182,152 @@ pub fn test(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn spawn(call: TokenStream) -> TokenStream {
     spawn::spawn(call.into()).into()
+}
+
+/// Lets a type live in memory that processes share: derives `mp::Shareable`.
+///
+/// It goes on a struct whose fields are all shareable, and on an enum without fields. There are no
+/// pointers in either and nothing to drop, and the layout is the same in every process of the
+/// program.
+///
+/// ```
+/// use mp::{Shareable, Shared};
+/// use mp::sync::Mutex;
+///
+/// #[derive(Shareable, Clone, Copy, PartialEq, Debug)]
+/// enum Phase {
+///     Loading,
+///     Running,
+/// }
+///
+/// #[derive(Shareable)]
+/// struct Progress {
+///     phase: Phase,
+///     done: [u64; 4],
+///     last: Option<u32>,
+/// }
+///
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let progress = Shared::new(Mutex::new(Progress {
+///     phase: Phase::Loading,
+///     done: [0; 4],
+///     last: None,
+/// }))?;
+/// let phase = mp::locked!(progress => {
+///     progress.phase = Phase::Running;
+///     progress.done[2] += 1;
+///     progress.phase
+/// })?;
+/// # assert_eq!(phase, Phase::Running);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A generic struct is shareable when its type parameters are. An enum without fields is shareable
+/// in an `Option` too.
+///
+/// # Errors
+///
+/// It does not compile to derive the trait for a type with a field that is not shareable, such as a
+/// reference, a `String`, a `Vec` or std's `Mutex`; for a union; for an enum with fields, without
+/// variants, or of more than one byte, which a process that is killed could leave half written; for
+/// a type with a lifetime parameter; for a packed struct; and for one that implements `Drop`. The
+/// error stands at the field, variant or parameter it is about.
+#[proc_macro_derive(Shareable)]
+pub fn shareable(item: TokenStream) -> TokenStream {
+    shareable::shareable(item.into()).into()
+}
+
+/// Makes a value that processes share behind a lock, or declares statics that are such values.
+///
+/// `shared!(value)` is short for `mp::Shared::new(mp::sync::Mutex::new(value))`, and gives what that
+/// gives, a `Result<mp::Value<_>, mp::Error>`.
+///
+/// `shared! { static NAME: Type = value; }` declares statics, each of which dereferences to a
+/// `mp::sync::Mutex<Type>` and is one and the same in every process of the program. The value is a
+/// constant expression, as that of any static. A static keeps its visibility, its docs and its
+/// attributes, and can stand in any module and in the body of a function.
+///
+/// ```
+/// mp::shared! {
+///     /// Requests served.
+///     pub static HITS: u64 = 0;
+///     static HISTOGRAM: [u32; 16] = [0; 16];
+/// }
+///
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let total = mp::shared!(0.0f64)?;
+/// total.set(1.5)?;
+/// mp::locked!(hits = HITS, histogram = HISTOGRAM => {
+///     *hits += 1;
+///     histogram[3] += 1;
+/// })?;
+/// # assert_eq!((total.get()?, HITS.get()?, HISTOGRAM.get()?[3]), (1.5, 1, 1));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// It does not compile to give the macro more than one value, to declare anything but a `static`
+/// with a type and a value, to declare a `static mut`, and to share a type that is not
+/// `mp::Shareable`.
+#[proc_macro]
+pub fn shared(input: TokenStream) -> TokenStream {
+    shared::shared(input.into()).into()
+}
+
+/// Locks any number of guarded values, runs a block, and unlocks them.
+///
+/// The locks are taken in one order, whatever order they are written in, so that no two sections
+/// wait for each other. A variable is named as it is, and in the block that name is its guard; what
+/// is no variable, a static or a field for instance, is given a name: `name = expression`. A guarded
+/// value is what [`shared!`] makes, and any other `mp::Shared<Mutex<T>>`, `mp::Array<T>` and
+/// `mp::sync::Mutex<T>`.
+///
+/// The macro gives a `Result` of the block's value. That is an `mp::Error` if a lock cannot be had:
+/// if it is poisoned, or if this thread holds it already, as it does when two names stand for one
+/// lock. Then the block does not run, and no lock stays taken.
+///
+/// ```
+/// mp::shared! {
+///     static HITS: u64 = 0;
+/// }
+///
+/// struct Stats {
+///     total: mp::Value<f64>,
+/// }
+///
+/// impl Stats {
+///     fn add(&self, sample: f64) -> Result<u64, mp::Error> {
+///         mp::locked!(total = self.total, hits = HITS => {
+///             *total += sample;
+///             *hits += 1;
+///             *hits
+///         })
+///     }
+/// }
+///
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let total = mp::shared!(0.0f64)?;
+/// mp::locked!(total => *total += 0.5)?;
+/// # let stats = Stats { total };
+/// # assert_eq!((stats.add(1.0)?, stats.total.get()?), (1, 1.5));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The block is a part of the function it stands in: `?`, `return`, `break` and `continue` leave it
+/// and unlock. What the expressions before the `=>` make lives until the block is done.
+///
+/// # Errors
+///
+/// It does not compile to lock nothing, to name anything but a variable as it is, to use a name
+/// twice, to write `mut`, as the guards are mutable anyway, and to lock what has no lock.
+#[proc_macro]
+pub fn locked(input: TokenStream) -> TokenStream {
+    locked::locked(input.into()).into()
 }

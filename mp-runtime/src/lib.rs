@@ -37,11 +37,13 @@ pub mod pool;
 pub mod __private {
     //! What the macros' output names. Not part of the public API.
 
+    pub use bytemuck;
     pub use inventory;
 
     pub use crate::process::enter_test;
     pub use crate::registry::{Call, CallError, Function, Registered};
-    pub use crate::shm::{AnyBits, Mend, Optional};
+    pub use crate::shm::{AnyBits, Mend, Optional, Place};
+    pub use crate::sync::{Guarded, RegisteredStatic, lock_order};
     pub use crate::wire::{
         BulkLane, DecodeError, Decoder, EncodeError, Encoder, Lane, Plain, RefusedLane, SerdeLane,
         Transfer, can_travel,

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::sync::statics;
 use crate::wire::{self, DecodeError, Decoder, EncodeError, Encoder, Handles, Payload};
 
 /// A function that can run in another process: what `#[mp::process_fn]` makes of a function.
@@ -181,7 +182,7 @@ impl Catalogue {
             )
             .with_function(one.name));
         }
-        let fingerprint = fingerprint(&functions);
+        let fingerprint = fingerprint(&functions, statics::describe());
         Ok(Catalogue {
             functions,
             fingerprint,
@@ -212,14 +213,17 @@ impl Catalogue {
     }
 }
 
-/// FNV-1a, 64 bits (draft-eastlake-fnv), over the version and every name and signature.
-fn fingerprint(functions: &[&Function]) -> u64 {
+/// FNV-1a, 64 bits (draft-eastlake-fnv), over the version, every name and signature, and the
+/// statics.
+fn fingerprint(functions: &[&Function], statics: impl Iterator<Item = String>) -> u64 {
     let texts = functions
         .iter()
-        .flat_map(|function| [function.name, function.signature]);
-    std::iter::once(env!("CARGO_PKG_VERSION"))
+        .flat_map(|function| [function.name, function.signature])
+        .map(str::to_owned);
+    std::iter::once(env!("CARGO_PKG_VERSION").to_owned())
         .chain(texts)
-        .flat_map(|text| text.bytes().chain([0xff]))
+        .chain(statics)
+        .flat_map(|text| text.into_bytes().into_iter().chain([0xff]))
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
         })
@@ -269,8 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn another_function_changes_the_fingerprint() {
+    fn another_function_or_static_changes_the_fingerprint() {
         let (a, b) = (function("a", 1), function("b", 2));
-        assert_ne!(fingerprint(&[a]), fingerprint(&[a, b]));
+        let none = std::iter::empty::<String>;
+        assert_ne!(fingerprint(&[a], none()), fingerprint(&[a, b], none()));
+        let one = || std::iter::once("HITS 24 8".to_owned());
+        assert_ne!(fingerprint(&[a], none()), fingerprint(&[a], one()));
     }
 }

@@ -5,9 +5,9 @@ use quote::{format_ident, quote};
 use syn::ItemFn;
 use syn::ext::IdentExt;
 
-use super::parameter::generated_at;
 use super::structure;
 use crate::attribute::Concern;
+use crate::place::generated_at;
 
 pub(super) fn body(function: &ItemFn) -> TokenStream {
     let lints = structure::attributes_of(function, Concern::Lint);

@@ -11,9 +11,10 @@ use syn::{ItemFn, Type};
 
 use super::body;
 use super::options::Options;
-use super::parameter::{Parameter, Passing, generated_at};
+use super::parameter::{Parameter, Passing};
 use super::signature::Signature;
 use super::structure;
+use crate::place::generated_at;
 
 pub(super) fn expand(
     function: &ItemFn,

@@ -1,8 +1,9 @@
 //! How a parameter travels: what the caller sends for it, and how the worker hands it to the
 //! function.
 
-use proc_macro2::Span;
 use syn::{Type, TypePath, TypeReference, parse_quote_spanned};
+
+use crate::place::generated_at;
 
 /// One parameter of a process function.
 pub(super) struct Parameter<'a> {
@@ -95,9 +96,4 @@ pub(super) fn without_group(mut ty: &Type) -> &Type {
 
 fn is_primitive(path: &TypePath, name: &str) -> bool {
     path.qself.is_none() && path.path.is_ident(name)
-}
-
-/// The place of the user's tokens, for tokens that the user did not write.
-pub(super) fn generated_at(place: Span) -> Span {
-    place.resolved_at(Span::mixed_site())
 }

@@ -4,8 +4,8 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::{Attribute, ItemFn};
 
-use super::parameter::generated_at;
 use crate::attribute::{self, Concern};
+use crate::place::generated_at;
 
 /// The struct that has the function's name, the constant that is its value, and `items`, which are
 /// about them and which nobody can name.

@@ -17,7 +17,6 @@ mod bounds;
 pub(crate) mod patience;
 #[path = "../../src/sync/poison.rs"]
 mod poison;
-mod lease;
 #[path = "../../src/sync/raw_mutex.rs"]
 pub(crate) mod raw_mutex;
 #[path = "../../src/sync/mutex.rs"]

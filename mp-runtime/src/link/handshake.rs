@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::parent::{self, Events, Link};
 use super::{Recorder, WorkerEnd};
 use crate::os::{self, descriptor, pidfd::PidFd};
-use crate::wire::{self, Inbox, Outbox};
+use crate::wire::{self, Freight, Inbox, Outbox};
 
 /// The longest path a socket can be bound to (`sun_path` less its NUL), less what is added to the
 /// directory (`/.tmpXXXXXX/socket`).
@@ -205,8 +205,10 @@ impl Channels {
         self,
         recorder: Recorder,
         pidfd: Arc<PidFd>,
+        freight: Freight,
     ) -> (Link, Events, impl FnOnce() + Send + 'static) {
         let Channels { down, up, farewell } = self;
+        let (down, up) = (down.with_freight(freight.clone()), up.with_freight(freight));
         let (link, events) = parent::open(down, up, recorder, pidfd);
         let say_farewell = move || {
             // It waits while the socket is full, and whoever calls this must not. It fails if the
@@ -230,6 +232,7 @@ impl WorkerEnd {
         token: u64,
         greeting: Greeting,
         recorder: Arc<Recorder>,
+        freight: Freight,
     ) -> io::Result<WorkerEnd> {
         let sender: IpcSender<Hello> = IpcSender::connect(descriptor::path_of(anchor.as_fd()))?;
         wire::prepare()?;
@@ -243,6 +246,10 @@ impl WorkerEnd {
             farewell: outbox.clone(),
         };
         sender.send(hello).map_err(io::Error::other)?;
+        let (inbox, outbox) = (
+            inbox.with_freight(freight.clone()),
+            outbox.with_freight(freight),
+        );
         Ok(WorkerEnd::new(inbox, outbox, recorder))
     }
 }

@@ -90,7 +90,7 @@ impl Link {
     /// killed, and its end tells what became of the call.
     pub(crate) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
         let (outbox, pidfd) = (self.outbox.clone(), Arc::clone(&self.pidfd));
-        let may_block = Outbox::may_block(call.table.len() + call.args().len());
+        let may_block = Outbox::may_block(call.table.len() + call.args().len(), handles.as_deref());
         let send = move || {
             let sent = outbox.send(message::CALL, &call.table, call.args(), handles.as_deref());
             if sent.is_err() {

@@ -1,10 +1,56 @@
 //! The environment variable that tells a worker what it is.
 
-/// Removes the variable `name` and returns what it held.
-pub(crate) fn take(name: &str) -> Option<String> {
-    let value = std::env::var(name).ok()?;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::descriptor;
+
+/// Names the descriptors that a worker inherits, `-` for one that is not there:
+///
+/// 1. the lifeline, which closes when the parent ends, and through which the boot message comes;
+/// 2. the recorder, a page that survives the worker;
+/// 3. the anchor, what to connect to;
+/// 4. the carrier, which brings the descriptors of shared memory;
+/// 5. the memory of the program's shared statics, if it has any;
+/// 6. what becomes standard output, in a test.
+///
+/// It holds no secret, and is removed before anything else runs.
+pub(crate) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
+
+/// How many there are.
+pub(crate) const INHERITED_COUNT: usize = 6;
+
+/// The place of the statics among them, from 0.
+const STATICS: usize = 4;
+
+/// Takes over what this process inherits, in order; `None` if it is no worker.
+///
+/// # Errors
+///
+/// If the variable is there and does not name that.
+pub(crate) fn take_inherited() -> Option<std::io::Result<[Option<OwnedFd>; INHERITED_COUNT]>> {
+    let value = std::env::var(WORKER_VARIABLE).ok()?;
     // SAFETY: only a process that was started as a worker has the variable, and it calls this from
     // the first line of its `main`, before it has started a thread.
-    unsafe { std::env::remove_var(name) };
-    Some(value)
+    unsafe { std::env::remove_var(WORKER_VARIABLE) };
+    let adopt = |number: &str| match number {
+        "-" => Ok(None),
+        number => descriptor::adopt(number.parse().map_err(std::io::Error::other)?).map(Some),
+    };
+    let adopted: std::io::Result<Vec<_>> = value.split(',').map(adopt).collect();
+    Some(adopted.and_then(|fds| {
+        fds.try_into()
+            .map_err(|_| std::io::ErrorKind::InvalidInput.into())
+    }))
+}
+
+/// A copy of the memory of the statics, for who needs it before [`take_inherited`] is called.
+pub(crate) fn copy_inherited_statics() -> Option<OwnedFd> {
+    let value = std::env::var(WORKER_VARIABLE).ok()?;
+    let number = value.split(',').nth(STATICS)?.parse().ok()?;
+    if number < 3 {
+        return None;
+    }
+    // SAFETY: it is not -1, and is borrowed for this call only, which fails if it is closed.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    descriptor::duplicate(fd).ok()
 }

@@ -1,6 +1,7 @@
 //! Every system call, and all that is unsafe about it. What leaves this layer is safe to call and
 //! answers with `io::Result`; the layers above add who and what.
 
+pub(crate) mod carrier;
 pub(crate) mod carry;
 pub(crate) mod clock;
 pub(crate) mod descriptor;
@@ -9,6 +10,7 @@ pub(crate) mod exec;
 pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod limit;
+pub(crate) mod memory;
 pub(crate) mod out_of_memory;
 pub(crate) mod pidfd;
 pub(crate) mod shared_page;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::link::Call;
 use crate::registry::ProcessFn;
-use crate::wire::{EncodeError, Encoder, Handles};
+use crate::wire::{EncodeError, Encoder, Ends, Handles};
 
 /// A segment is closed when it has so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
@@ -14,7 +14,8 @@ const SEGMENT_BYTES: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Segment {
     numbers: Vec<usize>,
-    ends: Vec<usize>,
+    /// Where the bytes of each end.
+    positions: Vec<usize>,
     bytes: Arc<Vec<u8>>,
     pub(super) handles: Option<Arc<Handles>>,
 }
@@ -29,11 +30,18 @@ impl Segment {
     fn start(&self, position: usize) -> usize {
         position
             .checked_sub(1)
-            .map_or(0, |before| self.ends[before])
+            .map_or(0, |before| self.positions[before])
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.positions.len()
+    }
+
+    /// Every item has its result: parts of arrays, which only the last one can have, come back.
+    pub(super) fn end_loans(&self) {
+        if let Some(handles) = &self.handles {
+            handles.end_loans();
+        }
     }
 
     pub(super) fn byte_count(&self) -> usize {
@@ -45,9 +53,10 @@ impl Segment {
 #[derive(Default)]
 pub(super) struct SegmentBuilder {
     numbers: Vec<usize>,
-    ends: Vec<usize>,
+    /// Where the bytes of each end.
+    positions: Vec<usize>,
     encoder: Encoder,
-    handles: Option<Handles>,
+    ends: Option<Ends>,
 }
 
 impl SegmentBuilder {
@@ -67,37 +76,41 @@ impl SegmentBuilder {
         let before = self.encoder.len();
         let mut rewind = Rewind(&mut self.encoder, before);
         F::__encode(args, rewind.0)?;
-        self.handles = rewind.0.take_handles()?;
+        self.ends = rewind.0.take_ends()?;
         rewind.1 = rewind.0.len();
         drop(rewind);
         self.numbers.push(number);
-        self.ends.push(self.encoder.len());
+        self.positions.push(self.encoder.len());
         Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.positions.is_empty()
     }
 
     /// Whether it should be closed: at `count` items, when it is large, and after an item with
-    /// handles, which are sent with its segment.
+    /// handles of `ipc-channel` or parts of arrays, which are kept as long as its segment.
     pub(super) fn is_full(&self, count: usize) -> bool {
-        self.ends.len() >= count || self.encoder.len() >= SEGMENT_BYTES || self.handles.is_some()
+        self.positions.len() >= count
+            || self.encoder.len() >= SEGMENT_BYTES
+            || self.ends.is_some()
+            || self.encoder.has_loans()
     }
 
     /// Takes what there is.
     pub(super) fn take(&mut self) -> Arc<Segment> {
         let SegmentBuilder {
             numbers,
-            ends,
+            positions,
             encoder,
-            handles,
+            ends,
         } = std::mem::take(self);
+        let (bytes, cargo) = encoder.into_parts();
         Arc::new(Segment {
             numbers,
-            ends,
-            bytes: Arc::new(encoder.into_plain_bytes()),
-            handles: handles.map(Arc::new),
+            positions,
+            bytes: Arc::new(bytes),
+            handles: Handles::of(ends, cargo).map(Arc::new),
         })
     }
 }
@@ -158,7 +171,7 @@ impl Piece {
     pub(super) fn call(&self, function: u32, chunk: u64) -> Call {
         let segment = &self.segment;
         let range = segment.start(self.range.start)..segment.start(self.range.end);
-        let end = |position| segment.ends[position] - range.start;
+        let end = |position| segment.positions[position] - range.start;
         let items = self
             .range
             .clone()

@@ -10,13 +10,11 @@ use super::launch::Boot;
 use super::{info, panic, serve};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Greeting, Recorder, WorkerEnd};
+use crate::os::carrier::Carrier;
 use crate::os::{self, descriptor, environment, limit, out_of_memory, pidfd::PidFd, signal};
 use crate::registry::Catalogue;
-use crate::wire::{self, Decoder};
-
-/// Names the descriptors that a worker inherits: lifeline, recorder, anchor and, in a test, what
-/// becomes standard output. It holds no secret, and is removed before anything else runs.
-pub(super) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
+use crate::sync::statics;
+use crate::wire::{self, Decoder, Freight};
 
 /// A boot message is small; a longer one is nonsense.
 const BOOT_BYTES_LIMIT: u32 = 1 << 20;
@@ -95,35 +93,51 @@ pub(super) fn require_init() -> Result<(), Error> {
 }
 
 fn become_worker_if_told() {
-    let Some(numbers) = environment::take(WORKER_VARIABLE) else {
+    let Some(inherited) = environment::take_inherited() else {
         return;
     };
-    let inherited: Result<Vec<OwnedFd>, io::Error> = numbers
-        .split(',')
-        .map(|number| descriptor::adopt(number.parse().map_err(io::Error::other)?))
-        .collect();
-    let Ok(Ok([lifeline, recorder, anchor])) = inherited.map(take_stdout) else {
+    let Ok(
+        [
+            Some(lifeline),
+            Some(recorder),
+            Some(anchor),
+            Some(carrier),
+            statics,
+            stdout,
+        ],
+    ) = inherited
+    else {
         // Going on as the program would start the program in place of each of its workers.
-        eprintln!(
-            "mp: {WORKER_VARIABLE} is set, and does not name what a worker inherits: unset it"
-        );
+        let variable = environment::WORKER_VARIABLE;
+        eprintln!("mp: {variable} is set, and does not name what a worker inherits: unset it");
         std::process::exit(MALFORMED);
     };
+    if let Some(statics) = statics {
+        statics::inherit(statics);
+    }
+    if let Some(stdout) = stdout {
+        // If it fails the worker's output is lost, and nothing else.
+        let _ = descriptor::become_stdout(stdout);
+    }
     let Ok((boot, lifeline)) = read_boot(lifeline) else {
         // The parent is gone.
         signal::end_now();
     };
-    work(boot, Arc::new(lifeline), &recorder, anchor)
+    let inheritance = Inheritance {
+        lifeline: Arc::new(lifeline),
+        recorder,
+        anchor,
+        freight: Freight::of_worker(Carrier::of(carrier)),
+    };
+    work(boot, inheritance)
 }
 
-fn take_stdout(mut inherited: Vec<OwnedFd>) -> Result<[OwnedFd; 3], Vec<OwnedFd>> {
-    if inherited.len() == 4
-        && let Some(stdout) = inherited.pop()
-    {
-        // If it fails the worker's output is lost, and nothing else.
-        let _ = descriptor::become_stdout(stdout);
-    }
-    inherited.try_into()
+/// What a worker starts with.
+struct Inheritance {
+    lifeline: Arc<OwnedFd>,
+    recorder: OwnedFd,
+    anchor: OwnedFd,
+    freight: Freight,
 }
 
 fn read_boot(lifeline: OwnedFd) -> io::Result<(Boot, OwnedFd)> {
@@ -148,12 +162,18 @@ fn give_up(lifeline: &OwnedFd, reason: &io::Error) -> ! {
 }
 
 /// What the rest of the process does.
-fn work(boot: Boot, lifeline: Arc<OwnedFd>, recorder: &OwnedFd, anchor: OwnedFd) -> ! {
+fn work(boot: Boot, inheritance: Inheritance) -> ! {
+    let Inheritance {
+        lifeline,
+        recorder,
+        anchor,
+        freight,
+    } = inheritance;
     signal::show_name(&boot.identity.name);
     info::assume(boot.identity.clone());
     INITIALIZED.store(true, Ordering::Release);
     panic::install_hook();
-    let recorder = match Recorder::attach(recorder) {
+    let recorder = match Recorder::attach(&recorder) {
         Ok(recorder) => Arc::new(recorder),
         Err(error) => give_up(&lifeline, &error),
     };
@@ -162,7 +182,7 @@ fn work(boot: Boot, lifeline: Arc<OwnedFd>, recorder: &OwnedFd, anchor: OwnedFd)
     let failure = match (&catalogue, prepared) {
         (Err(error), _) => Some(error.to_string()),
         (Ok(_), Err(failure)) => Some(failure),
-        (Ok(_), Ok(())) => None,
+        (Ok(_), Ok(())) => statics::to_hand_down().err(),
     };
     let greeting = Greeting {
         fingerprint: catalogue
@@ -174,7 +194,7 @@ fn work(boot: Boot, lifeline: Arc<OwnedFd>, recorder: &OwnedFd, anchor: OwnedFd)
         failure,
     };
     match (
-        WorkerEnd::introduce(anchor, boot.token, greeting, recorder),
+        WorkerEnd::introduce(anchor, boot.token, greeting, recorder, freight),
         catalogue,
     ) {
         (Ok(end), Ok(catalogue)) => serve::serve(end, catalogue, boot.role),

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::process::ChildStdout;
 use std::sync::Arc;
@@ -16,9 +16,11 @@ use super::info::{self, Identity};
 use super::{Child, ProcessInfo, birth, nursery, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Events, Greeting, Link, Recorder, Server};
-use crate::os::{descriptor, exec, limit, pidfd::PidFd};
+use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
+use crate::os::{carrier, descriptor, exec, limit, pidfd::PidFd};
 use crate::registry::Catalogue;
-use crate::wire::Payload;
+use crate::sync::statics;
+use crate::wire::{Freight, Payload};
 
 /// The longest name of a process, in bytes.
 const NAME_BYTES: usize = 255;
@@ -64,6 +66,7 @@ pub(crate) struct Launched {
     pub(crate) stdout: Option<ChildStdout>,
     server: Server,
     recorder: Recorder,
+    freight: Freight,
     start_timeout: Duration,
 }
 
@@ -140,13 +143,14 @@ impl LaunchSpec {
         descriptor::send_all(&lifeline, &(boot.len() as u32).to_le_bytes())?;
         descriptor::send_all(&lifeline, &boot)?;
 
+        let (carrier, workers_carrier) = carrier::pair()?;
+        let workers_carrier = descriptor::above_standard(workers_carrier)?;
+        let statics = statics::to_hand_down().map_err(io::Error::other)?;
+        let statics = statics.map(|region| descriptor::duplicate(region.fd()));
+        let statics = statics.transpose()?;
+
         let entry = birth::entry();
         let (stdout, own_end) = self.stdout.open_output()?;
-        let mut inherit = vec![
-            workers_end.as_fd(),
-            recorder_fd.as_fd(),
-            server.anchor().as_fd(),
-        ];
         let mut handed_stdout = None;
         let stdout = match entry {
             // The harness writes to standard output before it comes to the test, so it gets none,
@@ -161,12 +165,20 @@ impl LaunchSpec {
             }
             None => stdout.map_or_else(std::process::Stdio::inherit, Into::into),
         };
-        inherit.extend(handed_stdout.as_ref().map(OwnedFd::as_fd));
-        // They stay open until the process was started, since this waits for it.
-        let inherit: Vec<RawFd> = inherit.iter().map(AsRawFd::as_raw_fd).collect();
-        let numbers: Vec<String> = inherit.iter().map(ToString::to_string).collect();
+        // In the order of `Inherited`. They stay open until the process was started, since this
+        // waits for it.
+        let inherit: [Option<RawFd>; INHERITED_COUNT] = [
+            Some(workers_end.as_raw_fd()),
+            Some(recorder_fd.as_raw_fd()),
+            Some(server.anchor().as_raw_fd()),
+            Some(workers_carrier.as_raw_fd()),
+            statics.as_ref().map(AsRawFd::as_raw_fd),
+            handed_stdout.as_ref().map(AsRawFd::as_raw_fd),
+        ];
+        let numbers = inherit.map(|fd| fd.map_or("-".to_owned(), |fd| fd.to_string()));
+        let inherit = inherit.into_iter().flatten().collect();
         let mut env = self.env;
-        env.push((birth::WORKER_VARIABLE.into(), numbers.join(",").into()));
+        env.push((WORKER_VARIABLE.into(), numbers.join(",").into()));
         let launch = exec::Launch {
             args: birth::arguments(entry),
             env,
@@ -200,6 +212,7 @@ impl LaunchSpec {
             stdout: own_end.map(Into::into),
             server,
             recorder,
+            freight: Freight::of_parent(carrier),
             start_timeout,
         })
     }
@@ -230,6 +243,7 @@ impl Launched {
             child,
             server,
             recorder,
+            freight,
             start_timeout,
             ..
         } = self;
@@ -291,7 +305,7 @@ impl Launched {
             }
         })?;
         check_greeting(greeting, Catalogue::get()?).map_err(refuse)?;
-        let (link, events, farewell) = channels.open(recorder, Arc::clone(child.pidfd()));
+        let (link, events, farewell) = channels.open(recorder, Arc::clone(child.pidfd()), freight);
         child.at_end(farewell);
         Ok((link, events))
     }

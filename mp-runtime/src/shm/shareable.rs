@@ -52,9 +52,25 @@ use std::sync::atomic;
 /// - any mixture, byte by byte, of values that were stored at the same place is a valid value once
 ///   `__MEND` was applied. Where every mixture is valid without, as for plain numbers and for
 ///   types whose every bit pattern is valid, that is [`Mend::Nothing`], the default.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot live in memory that processes share",
+    label = "this type cannot be shared in place",
+    note = "numbers, `bool`, `char`, atomics, the types of `mp::sync`, and arrays, tuples and `Option`s of those can; \
+            derive `mp::Shareable` for your own structs of them, and for enums without fields"
+)]
 pub unsafe trait Shareable: Send + 'static {
     #[doc(hidden)]
     const __MEND: Mend = Mend::Nothing;
+
+    /// Whether all zeroes are a value.
+    #[doc(hidden)]
+    const __ZERO_IS_VALID: bool = false;
+
+    #[doc(hidden)]
+    const __ASSERT_ZERO_IS_VALID: () = assert!(
+        Self::__ZERO_IS_VALID,
+        "all zeroes are no value of this type: use `from_fn`"
+    );
 }
 
 /// What may stand inside an `Option` in shared memory.
@@ -62,6 +78,13 @@ pub unsafe trait Shareable: Send + 'static {
 /// # Safety
 ///
 /// `Option<Self>` must keep what [`Shareable`] demands, with `__MEND_OPTION`.
+#[diagnostic::on_unimplemented(
+    message = "`Option<{Self}>` cannot live in memory that processes share",
+    label = "an `Option` of this type cannot be shared in place",
+    note = "in shared memory an `Option` holds a number, a `bool`, a `char`, arrays and tuples of numbers, or an enum \
+            without fields that derives `mp::Shareable`; beside any other value keep a `bool` that says whether it is \
+            there"
+)]
 pub unsafe trait Optional: Shareable {
     #[doc(hidden)]
     const __MEND_OPTION: Mend = Mend::Nothing;
@@ -210,7 +233,9 @@ unsafe impl<T: Shareable> Content for [T] {
 macro_rules! any_bits {
     ($($type:ty)*) => {$(
         // SAFETY: a number; every bit pattern is one.
-        unsafe impl Shareable for $type {}
+        unsafe impl Shareable for $type {
+            const __ZERO_IS_VALID: bool = true;
+        }
         // SAFETY: as above.
         unsafe impl AnyBits for $type {}
         // SAFETY: `Option` tells `Some` from `None` by a tag of which one byte changes, and
@@ -223,8 +248,10 @@ any_bits!(i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize f32 f64);
 
 macro_rules! by_itself {
     ($($type:ty)*) => {$(
-        // SAFETY: it holds nothing, or atomic numbers; every bit pattern is valid.
-        unsafe impl Shareable for $type {}
+        // SAFETY: it holds nothing, or atomic numbers, or one byte that a write changes at once.
+        unsafe impl Shareable for $type {
+            const __ZERO_IS_VALID: bool = true;
+        }
     )*};
 }
 
@@ -233,17 +260,16 @@ by_itself! {
     atomic::AtomicI8 atomic::AtomicI16 atomic::AtomicI32 atomic::AtomicI64 atomic::AtomicIsize
     atomic::AtomicU8 atomic::AtomicU16 atomic::AtomicU32 atomic::AtomicU64 atomic::AtomicUsize
     atomic::AtomicBool
-    std::time::Duration
+    bool
 }
 
-// SAFETY: one byte, which a write changes at once.
-unsafe impl Shareable for bool {}
 // SAFETY: still one byte, with a third value for `None`.
 unsafe impl Optional for bool {}
 
 // SAFETY: four bytes, checked after a kill.
 unsafe impl Shareable for char {
     const __MEND: Mend = Mend::Leaf(mend_char);
+    const __ZERO_IS_VALID: bool = true;
 }
 // SAFETY: as `char`; `None` is kept as a number that is no `char`, the same in every `Option`.
 unsafe impl Optional for char {
@@ -298,6 +324,7 @@ unsafe impl<T: Shareable, const N: usize> Shareable for [T; N] {
         size: size_of::<T>(),
         count: N,
     };
+    const __ZERO_IS_VALID: bool = T::__ZERO_IS_VALID || N == 0;
 }
 // SAFETY: its elements are.
 unsafe impl<T: AnyBits, const N: usize> AnyBits for [T; N] {}
@@ -310,11 +337,14 @@ unsafe impl<T: Optional> Shareable for Option<T> {
 }
 
 // SAFETY: nothing is there.
-unsafe impl<T: Send + 'static> Shareable for PhantomData<T> {}
+unsafe impl<T: Send + 'static> Shareable for PhantomData<T> {
+    const __ZERO_IS_VALID: bool = true;
+}
 
 // SAFETY: the same as what is in it.
 unsafe impl<T: Shareable> Shareable for Wrapping<T> {
     const __MEND: Mend = T::__MEND;
+    const __ZERO_IS_VALID: bool = T::__ZERO_IS_VALID;
 }
 // SAFETY: the same as what is in it.
 unsafe impl<T: AnyBits> AnyBits for Wrapping<T> {}
@@ -324,6 +354,7 @@ unsafe impl<T: AnyBits> Optional for Wrapping<T> {}
 // SAFETY: the same as what is in it, which is not dropped since it is `Copy`.
 unsafe impl<T: Shareable + Copy> Shareable for Cell<T> {
     const __MEND: Mend = T::__MEND;
+    const __ZERO_IS_VALID: bool = T::__ZERO_IS_VALID;
 }
 
 macro_rules! tuple {
@@ -333,6 +364,7 @@ macro_rules! tuple {
             const __MEND: Mend = Mend::Fields(&[
                 $((offset_of!(Self, $index), $name::__MEND)),*
             ]);
+            const __ZERO_IS_VALID: bool = $($name::__ZERO_IS_VALID)&&*;
         }
         // SAFETY: its fields are.
         unsafe impl<$($name: AnyBits),*> AnyBits for ($($name,)*) {}

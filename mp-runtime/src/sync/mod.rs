@@ -4,7 +4,6 @@ mod atomic;
 mod bounds;
 mod patience;
 mod poison;
-mod lease;
 mod raw_mutex;
 mod mutex;
 mod slots;
@@ -17,7 +16,11 @@ mod once;
 mod once_lock;
 mod barrier;
 mod reentrant_mutex;
+mod array;
+pub(crate) mod statics;
+mod section;
 
+pub use array::{Array, ArrayChunk};
 pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use event::Event;
@@ -27,7 +30,9 @@ pub use once_lock::OnceLock;
 pub use poison::{PoisonCause, Poisoned, TryLockError};
 pub use reentrant_mutex::{ReentrantMutex, ReentrantMutexGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use section::{Guarded, lock_order};
 pub use semaphore::{Permit, Semaphore};
+pub use statics::{RegisteredStatic, SharedStatic};
 
 #[cfg(test)]
 mod tests {

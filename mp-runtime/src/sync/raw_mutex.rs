@@ -25,8 +25,9 @@
 //! 5. `HUNGRY` is set by a waiter that has waited for a millisecond and got nothing. Who frees a `HUNGRY`
 //!    word leaves it `RESERVED`: free for those who have slept, so that nobody who just comes by
 //!    takes it again and again before a sleeper is awake.
-//! 6. `LENT`: the data is in the hands of several processes at once, see `array.rs`. A word that is
-//!    `LENT` has no owner; it is taken by who has seen that all leases are over.
+//! 6. `LENT`: parts of the data are in the hands of several processes, see `shm/lease.rs`. Such a
+//!    word has no owner, and an epoch in place of the name. Who wants it puts its name beside `LENT`
+//!    first, looks whether all leases are over, and then takes `LENT` away.
 //!
 //! # Ordering
 //!
@@ -56,11 +57,11 @@ use std::time::Duration;
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use super::bounds::SPIN_ROUNDS;
-use super::lease::{self, Lease};
 use super::patience::{Patience, Slices};
 use super::poison::PoisonCause;
 use crate::os::identity::{self, ThreadName};
 use crate::os::{clock, futex};
+use crate::shm::lease::{self, Lease};
 
 const WAITERS: u64 = 1;
 const HUNGRY: u64 = 1 << 1;
@@ -166,24 +167,17 @@ impl RawMutex {
 
     /// Whether it is lent in this epoch.
     pub(crate) fn is_lent(&self, epoch: u64) -> bool {
-        // SYNC b: with the second look in `take_over`, see `lease.rs`.
+        // SYNC b: with `claim_loan`, see `shm/lease.rs`.
         self.word.load(Ordering::SeqCst) & !MARKS == lent(epoch)
-    }
-
-    /// Frees what was lent in this epoch: all leases are over.
-    pub(crate) fn end_loan(&self, epoch: u64) {
-        let before = self.replace(|word| match word & !MARKS == lent(epoch) {
-            true => 0,
-            false => word,
-        });
-        if before & !MARKS == lent(epoch) && before & WAITERS != 0 {
-            futex::wake_low(&self.word, 1);
-        }
     }
 
     /// Whether somebody, dead or alive, has the lock.
     pub(crate) fn is_locked(&self) -> bool {
-        !is_free(self.word.load(Ordering::Relaxed))
+        let word = self.word.load(Ordering::Relaxed);
+        match word & LENT {
+            0 => !is_free(word),
+            _ => lease::state_of(self.address()) == Lease::Running,
+        }
     }
 
     /// As [`is_locked`](RawMutex::is_locked), in the one order of all that is `SeqCst`; what the
@@ -235,7 +229,7 @@ impl RawMutex {
                 }
             } else if word & LENT == 0 && ThreadName::of_word(word) == me {
                 return Err(Refusal::WouldDeadlock);
-            } else if wait.is_overdue && self.take_over(word, me, mend) {
+            } else if (wait.is_overdue || word & LENT != 0) && self.take_over(word, me, mend) {
                 return Ok(());
             }
             if wait.spin(word) {
@@ -274,30 +268,71 @@ impl RawMutex {
     /// Becomes the owner after a dead one, or after the end of all leases, if `word` is still what
     /// the word holds.
     fn take_over(&self, word: u64, me: ThreadName, mend: &dyn Fn()) -> bool {
-        let lost = match word & LENT {
-            0 if is_free(word) || ThreadName::of_word(word).is_alive() => return false,
-            0 => None,
-            _ => match lease::of(self) {
-                Lease::Running => return false,
-                Lease::Over => None,
-                Lease::Lost(process_id) => Some(process_id),
-            },
+        let is_taken = if word & LENT != 0 {
+            self.claim_loan(word, me)
+        } else {
+            !is_free(word)
+                && !ThreadName::of_word(word).is_alive()
+                && self.take(word, me.word() | WAITERS)
         };
-        if !self.take(word, me.word() | WAITERS) {
+        if !is_taken {
             return false;
         }
         // Until `poison` is stored and the data is whole, `holder` stays what it was, so that the
         // next owner after a death in here does this again.
-        let dead = lost.unwrap_or_else(|| self.holder.load(Ordering::Relaxed));
+        let dead = self.holder.load(Ordering::Relaxed);
         if dead != 0 {
-            self.holder.store(dead, Ordering::Relaxed);
-            compiler_fence(Ordering::SeqCst);
             self.set_poison(PoisonCause::OwnerDied { pid: dead });
             mend();
             compiler_fence(Ordering::SeqCst);
             self.holder.store(0, Ordering::Relaxed);
         }
         true
+    }
+
+    /// Takes what was lent, if all leases are over.
+    fn claim_loan(&self, word: u64, me: ThreadName) -> bool {
+        let leases = || lease::state_of(self.address());
+        let claimed = me.word() | LENT | WAITERS;
+        if leases() == Lease::Running
+            || self
+                .word
+                .compare_exchange(word, claimed, Ordering::SeqCst, Ordering::Relaxed)
+                .is_err()
+        {
+            return false;
+        }
+        // SYNC b: nobody comes in from here on, so now it can be looked at for good.
+        let lost = match leases() {
+            Lease::Running => {
+                let epoch = lease::epoch_of(self.address());
+                self.replace_claim(me, lent(epoch));
+                return false;
+            }
+            Lease::Over => 0,
+            Lease::Lost(process_id) => process_id,
+        };
+        self.holder.store(lost, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        let is_mine = self.replace_claim(me, me.word());
+        if is_mine {
+            lease::bury_of(self.address());
+        }
+        is_mine
+    }
+
+    /// Replaces this thread's claim, and tells whether it was still there.
+    fn replace_claim(&self, me: ThreadName, next: u64) -> bool {
+        let is_mine = |word: u64| word & !MARKS == me.word() | LENT;
+        let before = self.replace(|word| match is_mine(word) {
+            true => next | WAITERS,
+            false => word,
+        });
+        is_mine(before)
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     #[cold]

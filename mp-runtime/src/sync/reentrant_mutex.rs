@@ -192,8 +192,8 @@ impl<T: Content + ?Sized> ReentrantMutex<T> {
     /// # Errors
     ///
     /// If an owner died or panicked with it; the error has the guard. In what this thread's
-    /// [`update`](ReentrantMutex::update) calls, with [`PoisonCause::WouldDeadlock`] and without a
-    /// guard.
+    /// [`update`](ReentrantMutex::update) calls, of the kind `WouldDeadlock` and
+    /// without a guard.
     pub fn lock(&self) -> Result<ReentrantMutexGuard<'_, T>, Poisoned<ReentrantMutexGuard<'_, T>>> {
         match self.acquire(Patience::Forever) {
             Ok(()) => self.guard(),
@@ -259,12 +259,12 @@ impl<T: Content + ?Sized> ReentrantMutex<T> {
     /// Who waits is woken as in [`lock`](ReentrantMutex::lock).
     ///
     /// ```
-    /// # use mp::sync::{PoisonCause, ReentrantMutex};
+    /// # use mp::{ErrorKind, sync::ReentrantMutex};
     /// # fn main() -> Result<(), mp::Error> {
     /// let lock = ReentrantMutex::new(3);
     /// lock.update(|value| {
     ///     *value += 1;
-    ///     assert_eq!(lock.lock().unwrap_err().cause(), PoisonCause::WouldDeadlock);
+    ///     assert_eq!(lock.lock().unwrap_err().kind(), ErrorKind::WouldDeadlock);
     /// })?;
     /// assert_eq!(lock.get()?, 4);
     /// # Ok(())

@@ -194,8 +194,8 @@ impl<T: Content + ?Sized> RwLock<T> {
     ///
     /// # Errors
     ///
-    /// If a writer died or panicked; the error has the guard. If this thread writes, with
-    /// [`PoisonCause::WouldDeadlock`] and without a guard.
+    /// If a writer died or panicked; the error has the guard. If this thread writes,
+    /// of the kind `WouldDeadlock` and without a guard.
     #[inline]
     pub fn read(&self) -> Result<RwLockReadGuard<'_, T>, Poisoned<RwLockReadGuard<'_, T>>> {
         match self.raw.read(Patience::Forever, || self.mend()) {
@@ -275,7 +275,7 @@ impl<T: Content + ?Sized> RwLock<T> {
     /// # Errors
     ///
     /// If a writer died or panicked; the error has the guard. If this thread reads or writes
-    /// already, with [`PoisonCause::WouldDeadlock`] and without a guard.
+    /// already, of the kind `WouldDeadlock` and without a guard.
     #[inline]
     pub fn write(&self) -> Result<RwLockWriteGuard<'_, T>, Poisoned<RwLockWriteGuard<'_, T>>> {
         match self.raw.write(Patience::Forever, || self.mend()) {

@@ -3,8 +3,9 @@
 use bytemuck::NoUninit;
 use serde::ser::{self, Serialize};
 
-use super::handles::{HandleWatch, Handles};
+use super::handles::{Ends, HandleWatch, Handles};
 use super::{DEPTH_LIMIT, EncodeError, Payload};
+use crate::shm::transit::{self, Cargo};
 
 /// Collects the bytes of values, and watches for handles among them.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub struct Encoder {
     bytes: Vec<u8>,
     depth: u32,
     watch: HandleWatch,
+    /// What the handles to shared memory refer to.
+    cargo: Cargo,
 }
 
 impl Encoder {
@@ -22,10 +25,10 @@ impl Encoder {
 
     /// Takes the bytes and the handles.
     pub(crate) fn finish(mut self) -> Result<Payload, EncodeError> {
-        let handles = self.watch.collect()?;
+        let ends = self.watch.collect()?;
         Ok(Payload {
+            handles: Handles::of(ends, std::mem::take(&mut self.cargo)),
             bytes: std::mem::take(&mut self.bytes),
-            handles,
         })
     }
 
@@ -34,17 +37,31 @@ impl Encoder {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Takes the handles of the values so far, so that none is left where another message of this
-    /// thread would carry it.
-    pub(crate) fn take_handles(&mut self) -> Result<Option<Handles>, EncodeError> {
+    /// Takes the handles of `ipc-channel` of the values so far, so that none is left where another
+    /// message of this thread would carry it.
+    pub(crate) fn take_ends(&mut self) -> Result<Option<Ends>, EncodeError> {
         self.watch.collect()
     }
 
-    /// Forgets the bytes from `len` on, and the handles that were not taken.
+    /// Takes the bytes, and what the handles to shared memory in them refer to.
+    pub(crate) fn into_parts(mut self) -> (Vec<u8>, Cargo) {
+        (
+            std::mem::take(&mut self.bytes),
+            std::mem::take(&mut self.cargo),
+        )
+    }
+
+    /// Whether parts of arrays are among the values so far.
+    pub(crate) fn has_loans(&self) -> bool {
+        !self.cargo.loans.is_empty()
+    }
+
+    /// Forgets the bytes from `len` on, the handles that were not taken, and parts of arrays.
     pub(crate) fn rewind(&mut self, len: usize) {
         self.bytes.truncate(len);
         self.depth = 0;
         self.watch.discard();
+        self.cargo.loans.clear();
     }
 
     /// From now on handles are written as the numbers they are.
@@ -54,7 +71,21 @@ impl Encoder {
 
     /// Writes any serializable value.
     pub(crate) fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
-        value.serialize(&mut *self)
+        struct Departure<'e> {
+            encoder: &'e mut Encoder,
+            before: Option<Cargo>,
+        }
+        impl Drop for Departure<'_> {
+            fn drop(&mut self) {
+                self.encoder.cargo = transit::end_departure(self.before.take());
+            }
+        }
+        let before = transit::begin_departure(std::mem::take(&mut self.cargo));
+        let departure = Departure {
+            encoder: self,
+            before,
+        };
+        value.serialize(&mut *departure.encoder)
     }
 
     pub(crate) fn u32(&mut self, value: u32) {

@@ -16,12 +16,17 @@ use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::SerializeTuple as _;
 use serde::{Serialize, Serializer};
 
-use super::Handles;
+use super::freight::{Freight, Waybill};
+use super::{Ends, Handles};
 use crate::os::descriptor;
+use crate::shm::transit::Cargo;
 
 /// The most bytes of a message that go into one frame: well below what a socket buffers (208 KiB
 /// by default), so that a single frame to a peer that has read everything never blocks.
 const FRAME_BYTES: usize = 120 << 10;
+
+/// So many regions travel in packets that never block either.
+const REGIONS_MOST: usize = 1000;
 
 /// Memory for a message is asked for at once up to this size; beyond it grows with what comes, so
 /// that a length that is a lie costs nothing.
@@ -38,11 +43,17 @@ pub(crate) struct Message {
 
 /// The end that messages are put into. A clone is the same end.
 #[derive(Clone, Debug)]
-pub(crate) struct Outbox(IpcSender<Frame<'static>>);
+pub(crate) struct Outbox {
+    sender: IpcSender<Frame<'static>>,
+    freight: Option<Freight>,
+}
 
 /// The end that messages come out of.
 #[derive(Debug)]
-pub(crate) struct Inbox(IpcReceiver<Frame<'static>>);
+pub(crate) struct Inbox {
+    receiver: IpcReceiver<Frame<'static>>,
+    freight: Option<Freight>,
+}
 
 /// Why no message came.
 #[derive(Debug)]
@@ -76,13 +87,20 @@ pub(crate) fn prepare() -> io::Result<()> {
 /// Makes the two ends of a connection.
 pub(crate) fn connect() -> io::Result<(Outbox, Inbox)> {
     let (sender, receiver) = ipc::channel()?;
-    Ok((Outbox(sender), Inbox(receiver)))
+    let (outbox, inbox) = (Outbox::from(sender), Inbox::from(receiver));
+    Ok((outbox, inbox))
 }
 
 impl Outbox {
-    /// Whether sending so many bytes may wait for the other side to receive.
-    pub(crate) fn may_block(bytes: usize) -> bool {
-        bytes > FRAME_BYTES
+    /// The same end, with a way for shared memory.
+    pub(crate) fn with_freight(self, freight: Freight) -> Outbox {
+        let freight = Some(freight);
+        Outbox { freight, ..self }
+    }
+
+    /// Whether sending so much may wait for the other side to receive.
+    pub(crate) fn may_block(bytes: usize, handles: Option<&Handles>) -> bool {
+        bytes > FRAME_BYTES || handles.is_some_and(|handles| handles.region_count() > REGIONS_MOST)
     }
 
     /// Sends a message whose body is `head` and `tail`, in as many frames as it takes.
@@ -124,7 +142,12 @@ impl Outbox {
         left_bytes: usize,
         handles: Option<&Handles>,
     ) -> io::Result<()> {
-        let sender: &IpcSender<Frame<'f>> = &self.0;
+        let sender: &IpcSender<Frame<'f>> = &self.sender;
+        let waybill = match handles {
+            Some(handles) => self.send_cargo(&handles.cargo)?,
+            None => None,
+        };
+        let ends = handles.and_then(|handles| handles.ends.as_ref());
         // A frame is one packet: it went whole or not at all, so it can be sent again.
         crate::os::uninterrupted(|| {
             let mut frame = Frame {
@@ -132,15 +155,16 @@ impl Outbox {
                 left_bytes: left_bytes as u64,
                 channels: 0,
                 regions: 0,
+                waybill,
                 bytes: Cow::Borrowed(bytes),
-                received: Handles::default(),
+                received: Ends::default(),
             };
-            let sent = match handles {
+            let sent = match ends {
                 None => sender.send(frame),
-                Some(handles) => {
-                    frame.channels = handles.channels.len() as u32;
-                    frame.regions = handles.regions.len() as u32;
-                    handles.attach(|| sender.send(frame))?
+                Some(ends) => {
+                    frame.channels = ends.channels.len() as u32;
+                    frame.regions = ends.regions.len() as u32;
+                    ends.attach(|| sender.send(frame))?
                 }
             };
             match sent {
@@ -148,11 +172,32 @@ impl Outbox {
                 Err(IpcError::Io(error)) => Err(error),
                 Err(error) => Err(io::Error::other(error)),
             }
-        })
+        })?;
+        if let (Some(freight), Some(handles)) = (&self.freight, handles) {
+            freight.sent(&handles.cargo);
+        }
+        Ok(())
+    }
+
+    /// Sends what a message refers to ahead of it.
+    fn send_cargo(&self, cargo: &Cargo) -> io::Result<Option<Waybill>> {
+        if cargo.regions.is_empty() {
+            return Ok(None);
+        }
+        match &self.freight {
+            Some(freight) => freight.send(cargo).map(Some),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 
 impl Inbox {
+    /// The same end, with a way for shared memory.
+    pub(crate) fn with_freight(self, freight: Freight) -> Inbox {
+        let freight = Some(freight);
+        Inbox { freight, ..self }
+    }
+
     /// Waits for a message. One that was cut off, since its sender died, is passed over if another
     /// kind of message follows it.
     pub(crate) fn next(&self) -> Result<Message, Silence> {
@@ -168,7 +213,15 @@ impl Inbox {
     /// Receives what belongs to `first`, or a frame of another kind.
     fn complete(&self, first: Frame<'static>) -> Result<Result<Message, Frame<'static>>, Silence> {
         let (kind, mut left) = (first.kind, first.left_bytes);
-        let handles = (first.channels | first.regions != 0).then_some(first.received);
+        let ends = (first.channels | first.regions != 0).then_some(first.received);
+        let cargo = match (first.waybill, &self.freight) {
+            (None, _) => Cargo::default(),
+            (Some(waybill), Some(freight)) => freight
+                .receive(waybill)
+                .map_err(|error| Silence::Broken(format!("its shared memory: {error}")))?,
+            (Some(_), None) => return Err(Silence::Broken("it sent shared memory".into())),
+        };
+        let handles = Handles::of(ends, cargo);
         let mut body = first.bytes.into_owned();
         if left > 0 {
             body.try_reserve(left.min(TRUSTED_BYTES) as usize)
@@ -199,7 +252,7 @@ impl Inbox {
         loop {
             // `ipc-channel` panics where a message is not what one of its senders makes, or where
             // the descriptors of a message found no room.
-            let received = catch_unwind(AssertUnwindSafe(|| self.0.recv()));
+            let received = catch_unwind(AssertUnwindSafe(|| self.receiver.recv()));
             return match received {
                 Ok(Ok(frame)) => Ok(frame),
                 Ok(Err(IpcError::Disconnected)) => Err(Silence::Closed),
@@ -223,23 +276,30 @@ fn no_memory(left: u64) -> Silence {
 }
 
 macro_rules! travels_as {
-    ($end:ident, $inner:ty) => {
+    ($end:ident, $field:ident, $inner:ty) => {
+        impl From<$inner> for $end {
+            fn from($field: $inner) -> $end {
+                let freight = None;
+                $end { $field, freight }
+            }
+        }
+
         impl Serialize for $end {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                self.0.serialize(serializer)
+                self.$field.serialize(serializer)
             }
         }
 
         impl<'de> Deserialize<'de> for $end {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$end, D::Error> {
-                <$inner>::deserialize(deserializer).map($end)
+                <$inner>::deserialize(deserializer).map($end::from)
             }
         }
     };
 }
 
-travels_as!(Outbox, IpcSender<Frame<'static>>);
-travels_as!(Inbox, IpcReceiver<Frame<'static>>);
+travels_as!(Outbox, sender, IpcSender<Frame<'static>>);
+travels_as!(Inbox, receiver, IpcReceiver<Frame<'static>>);
 
 /// One packet on the socket.
 #[derive(Debug)]
@@ -249,9 +309,11 @@ struct Frame<'f> {
     left_bytes: u64,
     channels: u32,
     regions: u32,
+    /// What was sent ahead of it.
+    waybill: Option<Waybill>,
     bytes: Cow<'f, [u8]>,
     /// What came with it; what is sent with it goes another way.
-    received: Handles,
+    received: Ends,
 }
 
 struct Bytes<'f>(&'f [u8]);
@@ -284,11 +346,12 @@ impl<'de> Deserialize<'de> for OwnedBytes {
 
 impl Serialize for Frame<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_tuple(5)?;
+        let mut fields = serializer.serialize_tuple(6)?;
         fields.serialize_element(&self.kind)?;
         fields.serialize_element(&self.left_bytes)?;
         fields.serialize_element(&self.channels)?;
         fields.serialize_element(&self.regions)?;
+        fields.serialize_element(&self.waybill)?;
         fields.serialize_element(&Bytes(&self.bytes))?;
         fields.end()
     }
@@ -313,8 +376,9 @@ impl<'de> Deserialize<'de> for Frame<'static> {
                 }
                 let (kind, left_bytes) = (field(&mut seq)?, field(&mut seq)?);
                 let (channels, regions): (u32, u32) = (field(&mut seq)?, field(&mut seq)?);
+                let waybill = field(&mut seq)?;
                 let bytes: OwnedBytes = field(&mut seq)?;
-                let received = Handles::receive(channels as usize, regions as usize)
+                let received = Ends::receive(channels as usize, regions as usize)
                     .map_err(de::Error::custom)?;
                 let bytes = Cow::Owned(bytes.0);
                 Ok(Frame {
@@ -322,11 +386,12 @@ impl<'de> Deserialize<'de> for Frame<'static> {
                     left_bytes,
                     channels,
                     regions,
+                    waybill,
                     bytes,
                     received,
                 })
             }
         }
-        deserializer.deserialize_tuple(5, FrameVisitor)
+        deserializer.deserialize_tuple(6, FrameVisitor)
     }
 }

@@ -10,9 +10,9 @@
 //!   comparison. Where one does (mostly a plain zero), the list is looked at, by pushing a handle of
 //!   our own, which tells how many are before it.
 //! - **Whose are they?** [`HandleWatch::collect`] sends the list to this very process and receives
-//!   it as [`Handles`], which own their descriptors, can wait in a queue, change threads and be
+//!   it as [`Ends`], which own their descriptors, can wait in a queue, change threads and be
 //!   sent more than once, when a chunk has to run elsewhere.
-//! - **Decoding** happens in [`Handles::lend`], which sends copies to this process and decodes
+//! - **Decoding** happens in [`Ends::lend`], which sends copies to this process and decodes
 //!   while `ipc-channel` deserializes them.
 //! - **Nothing is left behind.** What a failed value pushed is thrown away by [`discard_pushed`].
 //!   A descriptor that was received and not decoded would trip an assertion in `ipc-channel`, so
@@ -24,7 +24,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender};
 use serde::de::value::Error as IndexError;
@@ -33,26 +33,67 @@ use serde::{Serialize, Serializer};
 
 use super::{DecodeError, EncodeError, Encoder};
 use crate::os::{carry, descriptor};
+use crate::shm::lease::Loan;
+use crate::shm::transit::{self, Cargo};
 
 /// So many handles one value may carry; with some room below the 64 of `ipc-channel`.
 const HANDLE_LIMIT: usize = 48;
 
-/// Handles between processes, or in this one between its queues.
+/// What travels beside the bytes of a message, or waits in this process to do so.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
+    /// Those of `ipc-channel`.
+    pub(super) ends: Option<Ends>,
+    /// What the library's own handles to shared memory refer to.
+    pub(super) cargo: Arc<Cargo>,
+}
+
+impl Handles {
+    /// Puts both kinds together, if there is any.
+    pub(crate) fn of(ends: Option<Ends>, cargo: Cargo) -> Option<Handles> {
+        let is_any = ends.is_some() || !cargo.is_empty();
+        is_any.then(|| Handles {
+            ends,
+            cargo: Arc::new(cargo),
+        })
+    }
+
+    /// Runs `decode` in such a way that handles can be deserialized in it, any number of times for
+    /// one set of handles.
+    pub(super) fn lend<T>(&self, decode: impl FnOnce() -> T) -> Result<T, DecodeError> {
+        transit::arrived(&self.cargo, || match &self.ends {
+            None => Ok(decode()),
+            Some(ends) => ends.lend(decode),
+        })
+    }
+
+    /// Nobody will take parts of arrays out of the message any more.
+    pub(crate) fn end_loans(&self) {
+        self.cargo.loans.iter().for_each(Loan::end);
+    }
+
+    /// How many regions of shared memory there are.
+    pub(crate) fn region_count(&self) -> usize {
+        self.cargo.regions.len()
+    }
+}
+
+/// Handles of `ipc-channel`, between processes, or in this one between its queues.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
     /// Ends of channels; held as senders, since those can be sent again, whatever they are.
     pub(super) channels: Vec<OpaqueIpcSender>,
     pub(super) regions: Vec<IpcSharedMemory>,
 }
 
-impl Handles {
+impl Ends {
     /// Takes `channels` ends and `regions` regions out of the message that is being deserialized.
     ///
     /// # Panics
     ///
     /// In `ipc-channel`, if the message has fewer ends than that.
-    pub(super) fn receive(channels: usize, regions: usize) -> Result<Handles, IndexError> {
-        let mut handles = Handles::default();
+    pub(super) fn receive(channels: usize, regions: usize) -> Result<Ends, IndexError> {
+        let mut handles = Ends::default();
         for index in 0..channels {
             handles
                 .channels
@@ -183,7 +224,7 @@ impl HandleWatch {
     }
 
     /// Takes the handles that were pushed.
-    pub(super) fn collect(&mut self) -> Result<Option<Handles>, EncodeError> {
+    pub(super) fn collect(&mut self) -> Result<Option<Ends>, EncodeError> {
         if self.channels + self.regions == 0 {
             return Ok(None);
         }
@@ -263,15 +304,15 @@ fn push_region_probe() -> io::Result<usize> {
         .unwrap_or_else(|_| Err(io::Error::other("there are not enough free descriptors")))
 }
 
-/// Empties the list of what will be sent, into `Handles`; at most so many are regions.
-fn collect_pushed(most_regions: u64) -> Result<Option<Handles>, EncodeError> {
+/// Empties the list of what will be sent, into `Ends`; at most so many are regions.
+fn collect_pushed(most_regions: u64) -> Result<Option<Ends>, EncodeError> {
     take_pushed(most_regions).map_err(|error| {
         discard_pushed();
         put_in(error)
     })
 }
 
-fn take_pushed(most_regions: u64) -> io::Result<Option<Handles>> {
+fn take_pushed(most_regions: u64) -> io::Result<Option<Ends>> {
     let channels = push_probe(probe()?)?;
     let has_region_probe = channels == 0;
     if has_region_probe && push_region_probe()? == 0 {
@@ -283,7 +324,7 @@ fn take_pushed(most_regions: u64) -> io::Result<Option<Handles>> {
     let (sender, receiver) = ipc::channel::<Collected>()?;
     let message = Collected {
         channels,
-        handles: Handles::default(),
+        handles: Ends::default(),
     };
     sender.send(message).map_err(io::Error::other)?;
     let received = crate::os::uninterrupted(|| match receiver.recv() {
@@ -302,7 +343,7 @@ fn take_pushed(most_regions: u64) -> io::Result<Option<Handles>> {
 /// Deserializing it takes everything that came with it.
 struct Collected {
     channels: usize,
-    handles: Handles,
+    handles: Ends,
 }
 
 impl Serialize for Collected {
@@ -315,7 +356,7 @@ impl<'de> Deserialize<'de> for Collected {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Collected, D::Error> {
         let channels = usize::deserialize(deserializer)?;
         let mut handles =
-            Handles::receive(channels + 1, 0).map_err(<D::Error as serde::de::Error>::custom)?;
+            Ends::receive(channels + 1, 0).map_err(<D::Error as serde::de::Error>::custom)?;
         // Regions answer with an error when there is none left, so they count themselves.
         let mut index = 0;
         while let Ok(region) = IpcSharedMemory::deserialize(at(index)) {

@@ -12,6 +12,7 @@
 mod decoder;
 mod encoder;
 mod frame;
+mod freight;
 mod handles;
 mod lane;
 #[cfg(test)]
@@ -22,7 +23,8 @@ use std::fmt;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
-pub(crate) use handles::Handles;
+pub(crate) use freight::Freight;
+pub(crate) use handles::{Ends, Handles};
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
 
 /// How deep values may nest. Each level costs stack on both sides, and the other side may be

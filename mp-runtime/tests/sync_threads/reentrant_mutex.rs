@@ -81,12 +81,12 @@ fn a_value_that_is_shared_is_not_changed() {
         let nested = lock.update(|value| {
             *value = 2;
             assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-            let deadlock = PoisonCause::WouldDeadlock;
+            let deadlock = ErrorKind::WouldDeadlock;
             assert!(matches!(
                 lock.lock_timeout(SHORT),
-                Err(TryLockError::Poisoned(poisoned)) if poisoned.cause() == deadlock
+                Err(TryLockError::Poisoned(poisoned)) if poisoned.kind() == deadlock
             ));
-            assert_eq!(lock.lock().expect_err("it is refused").cause(), deadlock);
+            assert_eq!(lock.lock().expect_err("it is refused").kind(), deadlock);
             lock.get().expect_err("it is refused").kind()
         });
         assert_eq!(nested.ok(), Some(ErrorKind::WouldDeadlock));

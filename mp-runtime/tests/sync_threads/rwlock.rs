@@ -126,8 +126,8 @@ fn to_wait_for_oneself_is_an_error() {
         let lock = RwLock::new(1);
         let reading = lock.read().expect("nobody dies");
         assert_eq!(
-            lock.write().expect_err("it is refused").cause(),
-            PoisonCause::WouldDeadlock
+            lock.write().expect_err("it is refused").kind(),
+            ErrorKind::WouldDeadlock
         );
         assert_eq!(
             lock.set(2).expect_err("it is refused").kind(),
@@ -136,7 +136,7 @@ fn to_wait_for_oneself_is_an_error() {
         assert!(matches!(lock.try_write(), Err(TryLockError::WouldBlock)));
         assert!(matches!(
             lock.write_timeout(SHORT),
-            Err(TryLockError::Poisoned(poisoned)) if poisoned.cause() == PoisonCause::WouldDeadlock
+            Err(TryLockError::Poisoned(poisoned)) if poisoned.kind() == ErrorKind::WouldDeadlock
         ));
         drop(reading);
         let _writing = lock.write().expect("nobody dies");
