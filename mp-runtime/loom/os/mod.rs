@@ -1,0 +1,5 @@
+//! What the primitives need of the operating system, as loom can model it.
+
+pub(crate) mod clock;
+pub(crate) mod futex;
+pub(crate) mod identity;
