@@ -305,7 +305,9 @@ fn promise_11_torn_values_are_mended_however_often_the_mender_is_killed() {
         sweep::leave(0);
     };
     let of_mending = Sweep::of(|| drop(lock.lock()))
-        .begin(|| drop(sweep::in_child(tear)))
+        .begin(|| {
+            sweep::in_child(tear);
+        })
         .warm(|| other.set(1).unwrap());
     sweep(of_mending, |_| {
         let ((letter, maybe, number), cause) = inherit(&lock, whole);
@@ -389,6 +391,7 @@ mp::shared! {
 fn promise_11_a_static_outlives_whoever_is_killed_with_it() {
     let _alone = sweep::alone();
     let progress = Progress::new();
+    let other = mp::shared!(0).unwrap();
     PAIR.set((1, 1)).unwrap();
     let of_update = Sweep::of(|| {
         let mut guard = PAIR.lock().unwrap();
@@ -398,7 +401,8 @@ fn promise_11_a_static_outlives_whoever_is_killed_with_it() {
         drop(guard);
         progress.is(AFTER);
     })
-    .begin(|| progress.is(BEFORE));
+    .begin(|| progress.is(BEFORE))
+    .warm(|| other.set(1).unwrap());
     sweep(of_update, |kill| {
         let (found, cause) = inherit(&PAIR, (1, 1));
         check_pair(kill, progress.get(), found, cause);
@@ -424,6 +428,12 @@ fn inherit_array(array: &Array<u64>) -> (Vec<u64>, Option<u32>) {
     (found, cause)
 }
 
+/// Whatever a process does once.
+fn warm_up(other: &Array<u64>) {
+    drop(other.split(1));
+    drop(other.lock());
+}
+
 /// Nothing is left of what a dead process had of it.
 #[track_caller]
 fn check_array_is_as_new(array: &Array<u64>) {
@@ -440,6 +450,7 @@ fn check_array_is_as_new(array: &Array<u64>) {
 fn promise_11_an_array_outlives_whoever_is_killed_while_it_splits_it_and_writes() {
     let _alone = sweep::alone();
     let array: Array<u64> = Array::zeroed(4).unwrap();
+    let other = Array::zeroed(4).unwrap();
     let progress = Progress::new();
     let write = || {
         let mut chunks = array.split(2);
@@ -455,7 +466,7 @@ fn promise_11_an_array_outlives_whoever_is_killed_while_it_splits_it_and_writes(
     };
     let of_split = Sweep::of(write)
         .begin(|| progress.is(BEFORE))
-        .warm(|| drop(array.lock()));
+        .warm(|| warm_up(&other));
     let poisonings = sweep(of_split, |kill| {
         let (found, cause) = inherit_array(&array);
         assert!(cause.is_none_or(|pid| pid == kill.pid), "{cause:?} {kill:?}");
@@ -475,9 +486,10 @@ fn promise_11_an_array_outlives_whoever_is_killed_while_it_splits_it_and_writes(
 fn promise_11_whoever_waits_for_chunks_is_killed_and_another_gets_the_array() {
     let _alone = sweep::alone();
     let array: Array<u64> = Array::zeroed(4).unwrap();
+    let other = Array::zeroed(4).unwrap();
     let progress = Progress::new();
     let chunks = RefCell::new(Vec::new());
-    const FREED_AT: usize = 25_000;
+    const FREED_AT: usize = 8_000;
     let of_wait = Sweep::of(|| {
         let mut guard = array.lock().unwrap();
         progress.is(INSIDE);
@@ -490,6 +502,7 @@ fn promise_11_whoever_waits_for_chunks_is_killed_and_another_gets_the_array() {
         progress.is(BEFORE);
         chunks.replace(array.split(3));
     })
+    .warm(|| warm_up(&other))
     .before_step(|step| {
         if step == FREED_AT {
             chunks.take();
@@ -523,7 +536,8 @@ fn promise_21_values_made_by_whoever_is_killed_leave_nothing() {
         assert_eq!(large[39_999], 1);
         drop((small, large));
     })
-    .begin(|| before.set(count()));
+    .begin(|| before.set(count()))
+    .warm(|| own.set((1, 1)).unwrap());
     sweep(of_values, |_| {
         assert_eq!(count(), before.get());
         assert_eq!(inherit(&own, (1, 1)), ((1, 1), None));

@@ -23,7 +23,9 @@ use nix::unistd::{ForkResult, Pid, fork};
 /// About so many kills a sweep has when it does not kill everywhere.
 const KILLS: usize = 40;
 /// About so many steps it takes then; long operations have fewer kills.
-const STEPS: usize = 60_000;
+const STEPS: usize = 100_000;
+/// But not fewer than this.
+const KILLS_LEAST: usize = 6;
 /// Who takes more steps than this waits for something that never comes.
 const STEP_LIMIT: usize = 400_000;
 
@@ -65,7 +67,7 @@ impl Plan {
             let (stride, start) = (number(stride), number(start));
             return Plan { stride, start };
         }
-        let stride = next_prime(length / (STEPS / length).clamp(KILLS / 3, KILLS));
+        let stride = next_prime(length / (STEPS / length).clamp(KILLS_LEAST, KILLS));
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let random = now.map_or(0, |now| now.subsec_nanos()) as usize / 7;
         Plan {
@@ -151,13 +153,12 @@ impl<'s> Sweep<'s> {
         assert!(first.is_complete, "it waits for what never comes");
         let plan = Plan::of(first.steps);
         let mut steps = plan.start;
-        // With others at work, one victim takes more steps than another.
-        let mut completions = 0;
         let mut is_collected_late = false;
-        while completions < 2 {
+        // With others at work, one victim takes more steps than another.
+        let mut is_complete = false;
+        while !is_complete {
             let report = Report { plan: &plan, steps };
-            let victim = self.kill_after(steps, is_collected_late, &mut check);
-            completions += usize::from(victim.is_complete);
+            is_complete = self.kill_after(steps, is_collected_late, &mut check).is_complete;
             drop(report);
             steps += plan.stride;
             is_collected_late = !is_collected_late;
