@@ -91,7 +91,11 @@ pub mod sync {
     //! Locks, conditions and their kin, in place: between the threads of a process, and, inside
     //! [`Shared`](crate::Shared) memory, between processes.
 
-    pub use mp_runtime::sync::{Mutex, MutexGuard, PoisonCause, Poisoned, TryLockError};
+    pub use mp_runtime::sync::{
+        Barrier, BarrierWaitResult, Condvar, Event, Mutex, MutexGuard, Once, OnceLock, Permit,
+        PoisonCause, Poisoned, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard,
+        RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
+    };
 }
 
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};

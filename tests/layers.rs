@@ -4,10 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers of the runtime: a module names only modules before it in this list, or itself.
-const LAYERS: [&str; 7] = ["error", "os", "wire", "registry", "link", "process", "pool"];
+const LAYERS: [&str; 9] = [
+    "error", "os", "shm", "sync", "wire", "registry", "link", "process", "pool",
+];
 
 /// The layers that may hold unsafe code.
-const UNSAFE_LAYERS: [&str; 1] = ["os"];
+const UNSAFE_LAYERS: [&str; 3] = ["os", "shm", "sync"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -29,7 +29,10 @@ fn a_worker_sees_the_same_value_and_changes_it() {
     within(LIMIT, || {
         let hits = Shared::new(AtomicU64::new(0)).unwrap();
         let data = Shared::from_slice(&[0.5, 1.5, 2.0]).unwrap();
-        let sum = mp::spawn!(hit(hits.clone(), data.clone())).unwrap().join().unwrap();
+        let sum = mp::spawn!(hit(hits.clone(), data.clone()))
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!((sum, hits.load(Ordering::Relaxed)), (4.0, 1));
         let pool = Pool::new(2).unwrap();
         let sums = pool
@@ -53,7 +56,12 @@ fn visit(mut nested: Nested) -> Nested {
     for value in &nested.values {
         value.fetch_add(1, Ordering::Relaxed);
     }
-    nested.total.as_ref().unwrap().update(|total| *total += 0.5).unwrap();
+    nested
+        .total
+        .as_ref()
+        .unwrap()
+        .update(|total| *total += 0.5)
+        .unwrap();
     nested.values.push(Shared::new(AtomicU64::new(42)).unwrap());
     nested.name.push('!');
     nested
@@ -139,7 +147,10 @@ fn fill(mut chunk: ArrayChunk<u32>, with: u32) {
 #[mp::process_fn]
 fn fill_and_return(mut chunk: ArrayChunk<u32>) -> ArrayChunk<u32> {
     let start = chunk.start() as u32;
-    chunk.iter_mut().zip(start..).for_each(|(item, n)| *item = n);
+    chunk
+        .iter_mut()
+        .zip(start..)
+        .for_each(|(item, n)| *item = n);
     chunk
 }
 
@@ -149,10 +160,18 @@ fn chunks_are_written_by_workers_without_a_lock() {
         let array: Array<u32> = Array::zeroed(1001).unwrap();
         let pool = Pool::new(2).unwrap();
         let chunks = array.split(7);
-        assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), [143; 7]);
+        assert_eq!(
+            chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(),
+            [143; 7]
+        );
         pool.starmap(fill, chunks.into_iter().zip(1..)).unwrap();
         let items = array.lock().unwrap();
-        assert!(items.iter().enumerate().all(|(n, &item)| item == n as u32 / 143 + 1));
+        assert!(
+            items
+                .iter()
+                .enumerate()
+                .all(|(n, &item)| item == n as u32 / 143 + 1)
+        );
         drop(items);
 
         let back = pool.map(fill_and_return, array.split(3)).unwrap();

@@ -5,9 +5,9 @@
 //! constant asks for, and as there is nothing to drop.
 
 use proc_macro2::{Span, TokenStream};
-use quote::quote_spanned;
+use quote::{ToTokens as _, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Data, DeriveInput, Field, Generics, Index, parse_quote_spanned};
+use syn::{Data, DeriveInput, Expr, Field, Generics, Index, parse_quote_spanned};
 
 use crate::place::generated_at;
 
@@ -81,18 +81,7 @@ fn offset(index: usize, field: &Field) -> TokenStream {
 /// `Option`, whatever its own tag says.
 fn enum_impls(item: &DeriveInput) -> TokenStream {
     let name = &item.ident;
-    let zeroes = match &item.data {
-        Data::Enum(item) => {
-            let variants = item.variants.iter().map(|variant| &variant.ident);
-            variants
-                .map(|variant| {
-                    quote_spanned!(Span::mixed_site()=>
-                        || (#name::#variant {}) as ::core::primitive::u8 == 0)
-                })
-                .collect()
-        }
-        _ => Vec::new(),
-    };
+    let has_zero = has_zero(item);
     // Discriminants without a `repr` choose the size.
     let one_byte = quote_spanned! {generated_at(name.span())=>
         ::core::assert!(
@@ -105,7 +94,7 @@ fn enum_impls(item: &DeriveInput) -> TokenStream {
         #[automatically_derived]
         unsafe impl ::mp::Shareable for #name {
             const __MEND: ::mp::__private::Mend = ::mp::__private::Mend::Nothing;
-            const __ZERO_IS_VALID: ::core::primitive::bool = false #(#zeroes)*;
+            const __ZERO_IS_VALID: ::core::primitive::bool = #has_zero;
         }
 
         #[automatically_derived]
@@ -115,6 +104,20 @@ fn enum_impls(item: &DeriveInput) -> TokenStream {
 
         const _: () = #one_byte;
     }
+}
+
+/// Whether a variant is surely zero: the first one, if nothing else is said of it, or one of which
+/// that is said.
+fn has_zero(item: &DeriveInput) -> bool {
+    let Data::Enum(item) = &item.data else {
+        return false;
+    };
+    let mut discriminants = item.variants.iter().map(|variant| &variant.discriminant);
+    let is_zero = |value: &Expr| value.to_token_stream().to_string() == "0";
+    item.variants
+        .first()
+        .is_some_and(|first| first.discriminant.is_none())
+        || discriminants.any(|value| value.as_ref().is_some_and(|(_, value)| is_zero(value)))
 }
 
 /// Two `impl`s that are in conflict if the type implements `Drop`. The compiler's error names the

@@ -86,6 +86,9 @@ fn the_first_impl_is_that_of_the_trait_with_the_bounds_it_needs() {
                 (::core::mem::offset_of!(Self, r#first), <T as ::mp::Shareable>::__MEND),
                 (::core::mem::offset_of!(Self, second), <[T; N] as ::mp::Shareable>::__MEND)
             ]);
+            const __ZERO_IS_VALID: ::core::primitive::bool = true
+                && <T as ::mp::Shareable>::__ZERO_IS_VALID
+                && <[T; N] as ::mp::Shareable>::__ZERO_IS_VALID;
         }
     };
     assert_eq!(

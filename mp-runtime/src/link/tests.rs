@@ -1,5 +1,7 @@
 use super::message::{read_records, write_record};
 use super::*;
+use crate::os::carrier;
+use crate::wire::Freight;
 
 fn greeting() -> Greeting {
     Greeting {
@@ -23,7 +25,9 @@ fn a_stranger_without_the_token_is_refused() {
     let token = server.token() ^ 1;
     let (recorder, _fd) = Recorder::create().expect("a recorder can be made");
     let stranger = std::thread::spawn(move || {
-        WorkerEnd::introduce(anchor, token, greeting(), recorder.into()).is_ok()
+        let (carrier, _there) = carrier::pair().expect("there are descriptors");
+        let freight = Freight::of_worker(carrier);
+        WorkerEnd::introduce(anchor, token, greeting(), recorder.into(), freight).is_ok()
     });
     let refused = server
         .accept()

@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -24,6 +25,10 @@ const PACKET_BYTES: usize = 16 << 10;
 const HEADER_BYTES: usize = size_of::<u64>();
 /// Room for the control message of a full packet, aligned.
 const CONTROL_WORDS: usize = 136;
+
+/// How often, and how long apart, it is tried to send while too many descriptors are on their way.
+const TRIES: u32 = 500;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// One end.
 #[derive(Debug)]
@@ -78,7 +83,7 @@ impl Carrier {
             let (now, later) = fds.split_at(fds.len().min(PACKET_FDS));
             let (said, unsaid) = bytes.split_at(bytes.len().min(PACKET_BYTES));
             let packet = [&number.to_le_bytes()[..], said].concat();
-            super::uninterrupted(|| send_packet(&self.socket, &packet, now))?;
+            send_patiently(&self.socket, &packet, now)?;
             (fds, bytes) = (later, unsaid);
         }
         Ok(number)
@@ -122,6 +127,21 @@ impl Carrier {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Ok(load)
+    }
+}
+
+/// Without privileges, as many descriptors of a user may be on their way as one process may have
+/// (unix(7), `ETOOMANYREFS`). Others take theirs out, so it is tried for a while.
+fn send_patiently(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match super::uninterrupted(|| send_packet(socket, bytes, fds)) {
+            Err(error) if error.raw_os_error() == Some(libc::ETOOMANYREFS) && tries < TRIES => {
+                tries += 1;
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
     }
 }
 

@@ -166,7 +166,7 @@ fn is_alive(name: u64, ended_counts: impl FnOnce(&Stat) -> bool) -> bool {
         Ok(stat) => {
             let is_another = moment != 0 && stat.moment != moment;
             let has_ended = matches!(stat.state, b'Z' | b'X' | b'x');
-            !is_another && !(has_ended && ended_counts(&stat))
+            !(is_another || has_ended && ended_counts(&stat))
         }
         // Either it went meanwhile, or /proc cannot be read: then what the kernel says decides.
         Err(_) => is_there(id),

@@ -37,6 +37,13 @@ impl Segment {
         self.positions.len()
     }
 
+    /// Every item has its result: parts of arrays, which only the last one can have, come back.
+    pub(super) fn end_loans(&self) {
+        if let Some(handles) = &self.handles {
+            handles.end_loans();
+        }
+    }
+
     pub(super) fn byte_count(&self) -> usize {
         self.bytes.len()
     }

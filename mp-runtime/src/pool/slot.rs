@@ -153,6 +153,9 @@ impl Busy {
                 self.done += 1;
             }
         }
+        if self.is_done() && self.piece.range.end == self.piece.segment.len() {
+            self.piece.segment.end_loans();
+        }
         outcomes
     }
 

@@ -80,8 +80,11 @@ impl<R> Process<R> {
             os::thread::spawn("mp-process", move || {
                 let answer = match launched.connect() {
                     Ok((link, events)) => {
-                        link.call(call, handles);
-                        receive(&child, &link, &events, function)
+                        // Parts of arrays count as sent until the call has ended.
+                        link.call(call, handles.clone());
+                        let answer = receive(&child, &link, &events, function);
+                        drop(handles);
+                        answer
                     }
                     Err(error) => Err(error),
                 };

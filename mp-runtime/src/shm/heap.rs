@@ -155,6 +155,11 @@ impl Block {
         self.start
     }
 
+    /// Whether it was all zeroes when it was allocated: it is a region of its own.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.slot.is_none()
+    }
+
     pub(crate) fn place(&self) -> Place {
         self.place
     }

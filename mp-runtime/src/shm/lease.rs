@@ -261,13 +261,14 @@ pub(crate) fn bury_of(lock_address: usize) {
     }
 }
 
-/// A part in a message: counted as sent until this is dropped.
+/// A part in a message: counted as sent until this ends, at the latest when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Loan {
     leases: Leases,
     offset: usize,
     tag: u64,
-    is_handed_over: AtomicBool,
+    /// It has ended, or somebody else keeps count.
+    is_settled: AtomicBool,
 }
 
 impl Loan {
@@ -278,7 +279,7 @@ impl Loan {
             leases,
             offset,
             tag: tag(ProcessName::current(), Custody::Sent),
-            is_handed_over: AtomicBool::new(false),
+            is_settled: AtomicBool::new(false),
         })
     }
 
@@ -293,7 +294,14 @@ impl Loan {
 
     /// From now on the receiver of the message keeps count of it.
     pub(crate) fn hand_over(&self) {
-        self.is_handed_over.store(true, Ordering::Relaxed);
+        self.is_settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Nobody will take the part out of the message any more.
+    pub(crate) fn end(&self) {
+        if !self.is_settled.swap(true, Ordering::Relaxed) {
+            self.leases.end_one(self.tag);
+        }
     }
 
     /// Takes over the count of a message that was received.
@@ -306,9 +314,7 @@ impl Loan {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if !self.is_handed_over.load(Ordering::Relaxed) {
-            self.leases.end_one(self.tag);
-        }
+        self.end();
     }
 }
 

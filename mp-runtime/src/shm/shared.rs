@@ -61,20 +61,39 @@ unsafe impl<T: ?Sized + Sync> Sync for Shared<T> {}
 impl<T: Shareable + Sync> Shared<T> {
     /// Puts `value` into shared memory.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    ///
+    /// let stop = mp::Shared::new(AtomicBool::new(false))?;
+    /// stop.store(true, Ordering::Relaxed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::OutOfMemory`] if there is not enough memory, [`ErrorKind::Io`] if there is no
     /// descriptor left for it, [`ErrorKind::Unsupported`] if it is aligned to more than a page.
     pub fn new(value: T) -> Result<Shared<T>, Error> {
-        Shared::build(1, |place| {
+        Shared::build(1, |block| {
             // SAFETY: the place is new, and has the size and alignment of a `T`.
-            unsafe { place.cast::<T>().write(value) };
+            unsafe { block.start().cast::<T>().write(value) };
         })
     }
 }
 
 impl<T: Shareable + Sync> Shared<[T]> {
     /// Copies `items` into shared memory.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let samples = vec![0.5, 1.5, 2.5];
+    /// let shared = mp::Shared::from_slice(&samples)?;
+    /// assert_eq!(*shared, samples[..]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -83,26 +102,33 @@ impl<T: Shareable + Sync> Shared<[T]> {
     where
         T: Copy,
     {
-        Shared::build(items.len(), |place| {
+        Shared::build(items.len(), |block| {
+            let (from, to) = (NonNull::from(items).cast::<T>(), block.start().cast::<T>());
             // SAFETY: the place is new, so the two do not overlap; it has room for as many items.
-            unsafe {
-                place
-                    .cast::<T>()
-                    .copy_from_nonoverlapping(NonNull::from(items).cast(), items.len())
-            };
+            unsafe { to.copy_from_nonoverlapping(from, items.len()) };
         })
     }
 
     /// Makes `len` elements by calling `make` with the place of each, from 0.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// use std::sync::atomic::AtomicU64;
+    ///
+    /// let counts = mp::Shared::from_fn(256, |_| AtomicU64::new(0))?;
+    /// assert_eq!(counts.len(), 256);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`Shared::new`]; `make` is not called then.
     pub fn from_fn(len: usize, mut make: impl FnMut(usize) -> T) -> Result<Shared<[T]>, Error> {
-        Shared::build(len, |place| {
+        Shared::build(len, |block| {
             for index in 0..len {
                 // SAFETY: the place has room for `len` elements.
-                let element = unsafe { place.cast::<T>().add(index) };
+                let element = unsafe { block.start().cast::<T>().add(index) };
                 // SAFETY: as above; it is new.
                 unsafe { element.write(make(index)) };
             }
@@ -112,27 +138,37 @@ impl<T: Shareable + Sync> Shared<[T]> {
     /// Makes `len` elements whose bytes are all zero. (A type for which that is no value does not
     /// compile.)
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let zeroes: mp::Shared<[u8]> = mp::Shared::zeroed(1 << 20)?;
+    /// assert_eq!(zeroes.len(), 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`Shared::new`].
     pub fn zeroed(len: usize) -> Result<Shared<[T]>, Error> {
         const { T::__ASSERT_ZERO_IS_VALID };
-        Shared::build(len, |place| {
-            // SAFETY: the place has room for `len` elements, of which zeroes are values.
-            unsafe { place.cast::<T>().write_bytes(0, len) };
+        Shared::build(len, |block| {
+            if !block.is_blank() {
+                // SAFETY: the place has room for `len` elements, of which zeroes are values.
+                unsafe { block.start().cast::<T>().write_bytes(0, len) };
+            }
         })
     }
 }
 
 impl<T: Content + ?Sized> Shared<T> {
     /// Makes one of `len` elements, which `fill` writes.
-    pub(crate) fn build(len: usize, fill: impl FnOnce(NonNull<u8>)) -> Result<Shared<T>, Error> {
+    pub(crate) fn build(len: usize, fill: impl FnOnce(&Block)) -> Result<Shared<T>, Error> {
         let (bytes, align) = T::layout(len).ok_or_else(|| {
             let message = format!("{len} elements are more than fit into memory");
             Error::new(ErrorKind::OutOfMemory, message)
         })?;
         let block = Block::allocate(bytes, align).map_err(|error| no_memory(bytes, error))?;
-        fill(block.start());
+        fill(&block);
         Ok(Shared::of(block, len))
     }
 
@@ -185,6 +221,15 @@ fn no_memory(bytes: usize, error: std::io::Error) -> Error {
 
 impl<T: ?Sized> Shared<T> {
     /// Whether two handles are of the same value.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let one = mp::Shared::new(1)?;
+    /// assert!(mp::Shared::ptr_eq(&one, &one.clone()));
+    /// assert!(!mp::Shared::ptr_eq(&one, &mp::Shared::new(1)?));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn ptr_eq(this: &Shared<T>, other: &Shared<T>) -> bool {
         this.block.place() == other.block.place()
     }

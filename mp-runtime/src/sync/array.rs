@@ -4,6 +4,7 @@
 //! who has a part dies), its lock, and its elements.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::mutex::Mutex;
 use super::patience::Patience;
-use super::poison::PoisonCause;
+use super::poison::{PoisonCause, WOULD_DEADLOCK};
 use super::raw_mutex::RawMutex;
 use crate::error::Error;
 use crate::os::identity;
@@ -80,6 +81,15 @@ unsafe impl<T: Shareable> Content for Body<T> {
 impl<T: Shareable> Array<T> {
     /// Copies `items` into shared memory.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array = mp::Array::from_slice(&[1, 2, 3])?;
+    /// array.lock()?.reverse();
+    /// assert_eq!(*array.lock()?, [3, 2, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`Shared::new`].
@@ -87,7 +97,7 @@ impl<T: Shareable> Array<T> {
     where
         T: Copy,
     {
-        Array::build(items.len(), |first| {
+        Array::build(items.len(), |first, _| {
             let from = NonNull::from(items).cast::<T>();
             // SAFETY: the elements are new, so the two do not overlap, and as many.
             unsafe { first.copy_from_nonoverlapping(from, items.len()) };
@@ -96,11 +106,19 @@ impl<T: Shareable> Array<T> {
 
     /// Makes `len` elements by calling `make` with the place of each, from 0.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let squares = mp::Array::from_fn(4, |n| n * n)?;
+    /// assert_eq!(*squares.lock()?, [0, 1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`Shared::new`]; `make` is not called then.
     pub fn from_fn(len: usize, mut make: impl FnMut(usize) -> T) -> Result<Array<T>, Error> {
-        Array::build(len, |first| {
+        Array::build(len, |first, _| {
             for index in 0..len {
                 // SAFETY: there are `len` elements.
                 let element = unsafe { first.add(index) };
@@ -113,20 +131,32 @@ impl<T: Shareable> Array<T> {
     /// Makes `len` elements whose bytes are all zero. (A type for which that is no value does not
     /// compile.)
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array: mp::Array<f64> = mp::Array::zeroed(1000)?;
+    /// assert_eq!(array.len(), 1000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`Shared::new`].
     pub fn zeroed(len: usize) -> Result<Array<T>, Error> {
         const { T::__ASSERT_ZERO_IS_VALID };
-        Array::build(len, |first| {
-            // SAFETY: there are `len` elements, of which zeroes are values.
-            unsafe { first.write_bytes(0, len) };
+        Array::build(len, |first, is_blank| {
+            if !is_blank {
+                // SAFETY: there are `len` elements, of which zeroes are values.
+                unsafe { first.write_bytes(0, len) };
+            }
         })
     }
 
-    /// Makes one whose elements `fill` writes, from the first on.
-    fn build(len: usize, fill: impl FnOnce(NonNull<T>)) -> Result<Array<T>, Error> {
-        let shared = Shared::<Body<T>>::build(len, |start| {
+    /// Makes one whose elements `fill` writes, from the first on; it is told whether they are all
+    /// zero.
+    fn build(len: usize, fill: impl FnOnce(NonNull<T>, bool)) -> Result<Array<T>, Error> {
+        let shared = Shared::<Body<T>>::build(len, |block| {
+            let start = block.start();
             // SAFETY: the block has room for table and lock, of which zeroes are an empty one and
             // a free one.
             unsafe { start.write_bytes(0, TABLE_BYTES + size_of::<RawMutex>()) };
@@ -136,18 +166,32 @@ impl<T: Shareable> Array<T> {
             // SAFETY: as above. No reference to the elements is made of it.
             let first = unsafe { &*lock }.data().cast::<T>();
             if let Some(first) = NonNull::new(first) {
-                fill(first);
+                fill(first, block.is_blank());
             }
         })?;
         Ok(Array(shared))
     }
 
     /// How many elements there are.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// assert_eq!(mp::Array::from_slice(&[1, 2, 3])?.len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn len(&self) -> usize {
         self.lock_of().data().len()
     }
 
     /// Whether there is none.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// assert!(mp::Array::<u8>::zeroed(0)?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -158,6 +202,19 @@ impl<T: Shareable> Array<T> {
     ///
     /// That the array is poisoned is not told here, but by the next `lock`.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array: mp::Array<u32> = mp::Array::zeroed(10)?;
+    /// let mut chunks = array.split(3);
+    /// assert_eq!(chunks.iter().map(|chunk| chunk.len()).collect::<Vec<_>>(), [4, 3, 3]);
+    /// chunks[1].fill(7);
+    /// assert!(array.try_lock().is_err());
+    /// drop(chunks);
+    /// assert_eq!(array.lock()?[4..7], [7, 7, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Panics
     ///
     /// If this thread has the array locked, and above 130,305 chunks.
@@ -165,7 +222,7 @@ impl<T: Shareable> Array<T> {
     pub fn split(&self, count: usize) -> Vec<ArrayChunk<T>> {
         let raw = self.raw();
         let acquired = raw.acquire(Patience::Forever, || self.lock_of().mend());
-        assert!(acquired.is_ok(), "{}", PoisonCause::WouldDeadlock);
+        assert!(acquired.is_ok(), "{WOULD_DEADLOCK}");
         let leases = self.leases().filter(|_| count > 0);
         let Some(leases) = leases else {
             raw.release();
@@ -250,6 +307,18 @@ impl<'de, T: Shareable> Deserialize<'de> for Array<T> {
 /// Sending it, as an argument or a result, empties it here. Dropping it gives it back. If its
 /// process dies with it, or panics, the array is poisoned.
 ///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// let array: mp::Array<u32> = mp::Array::zeroed(10)?;
+/// for mut chunk in array.split(2) {
+///     let start = chunk.start() as u32;
+///     chunk.iter_mut().zip(start..).for_each(|(item, n)| *item = n);
+/// }
+/// assert_eq!(array.lock()?[9], 9);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// A chunk that was returned by a process that has ended since belongs to nobody until it arrives;
 /// if somebody locks the array before that, its arrival is an error.
 pub struct ArrayChunk<T: Shareable> {
@@ -260,6 +329,8 @@ pub struct ArrayChunk<T: Shareable> {
     len: usize,
     is_sent: AtomicBool,
     was_panicking: bool,
+    /// It is as `Sync` as what it lends.
+    elements: PhantomData<T>,
 }
 
 impl<T: Shareable> ArrayChunk<T> {
@@ -273,10 +344,20 @@ impl<T: Shareable> ArrayChunk<T> {
             len,
             is_sent: AtomicBool::new(false),
             was_panicking: thread::panicking(),
+            elements: PhantomData,
         }
     }
 
     /// Where its first element is in the array.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let array: mp::Array<u32> = mp::Array::zeroed(10)?;
+    /// let starts: Vec<usize> = array.split(3).iter().map(|chunk| chunk.start()).collect();
+    /// assert_eq!(starts, [0, 4, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start(&self) -> usize {
         self.start
     }

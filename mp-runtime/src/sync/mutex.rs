@@ -18,7 +18,7 @@ use crate::shm::{Content, Mend, Shareable};
 
 /// A lock around a value, between threads and processes alike. 16 bytes and the value.
 ///
-/// It lives in place: in [`Shared`](crate::Shared) memory processes lock it, in ordinary memory
+/// It lives in place: in [`Shared`](crate::shm::Shared) memory processes lock it, in ordinary memory
 /// threads do. Nobody waits for an owner that is dead: who comes next gets the guard, and the
 /// truth about it (see [`Poisoned`]). Values that are invalid when they are half written, a `char`
 /// or a `NonZero`, are then replaced by valid ones (U+FFFD, 1, `None`).
@@ -61,8 +61,15 @@ pub struct MutexGuard<'a, T: ?Sized> {
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T> Mutex<T> {
-    /// As [`new`](Mutex::new), for any type.
-    pub(crate) const fn unchecked(value: T) -> Mutex<T> {
+    /// A lock that nobody holds. (It can be locked if `T` is [`Shareable`].)
+    ///
+    /// ```
+    /// use mp::sync::Mutex;
+    ///
+    /// static COUNT: Mutex<u32> = Mutex::new(0); // between threads
+    /// assert!(!COUNT.is_locked());
+    /// ```
+    pub const fn new(value: T) -> Mutex<T> {
         Mutex {
             raw: RawMutex::new(),
             data: UnsafeCell::new(value),
@@ -71,12 +78,15 @@ impl<T> Mutex<T> {
 }
 
 impl<T: Shareable> Mutex<T> {
-    /// A lock that nobody holds.
-    pub const fn new(value: T) -> Mutex<T> {
-        Mutex::unchecked(value)
-    }
-
     /// A copy of the value.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// assert_eq!(lock.get()?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -90,6 +100,15 @@ impl<T: Shareable> Mutex<T> {
 
     /// Stores a value.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// lock.set(4)?;
+    /// assert_eq!(lock.get()?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`lock`](Mutex::lock); nothing is stored then.
@@ -99,6 +118,14 @@ impl<T: Shareable> Mutex<T> {
     }
 
     /// Stores a value, and gives the one before.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// assert_eq!(lock.replace(4)?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -113,10 +140,22 @@ impl<T: Content + ?Sized> Mutex<T> {
     ///
     /// Who waits is woken when the lock is given back, and when its owner dies.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new(3);
+    /// {
+    ///     let mut value = lock.lock()?;
+    ///     *value += 1;
+    /// } // given back here
+    /// assert_eq!(lock.get()?, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If an owner died or panicked with it; the error has the guard. If this thread has the lock
-    /// already, with [`PoisonCause::WouldDeadlock`] and without a guard.
+    /// already; then its [kind](Poisoned::kind) is `WouldDeadlock`, and it has none.
     #[inline]
     pub fn lock(&self) -> Result<MutexGuard<'_, T>, Poisoned<MutexGuard<'_, T>>> {
         match self.raw.acquire(Patience::Forever, || self.mend()) {
@@ -126,6 +165,15 @@ impl<T: Content + ?Sized> Mutex<T> {
     }
 
     /// Takes the lock if nobody alive has it.
+    ///
+    /// ```
+    /// use mp::sync::{Mutex, TryLockError};
+    ///
+    /// let lock = Mutex::new(3);
+    /// let guard = lock.try_lock().expect("nobody has it");
+    /// assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
+    /// # drop(guard);
+    /// ```
     ///
     /// # Errors
     ///
@@ -139,6 +187,19 @@ impl<T: Content + ?Sized> Mutex<T> {
     }
 
     /// Waits for the lock, at most for `timeout` on the monotonic clock.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use mp::sync::{Mutex, TryLockError};
+    ///
+    /// let lock = Mutex::new(3);
+    /// std::thread::scope(|scope| {
+    ///     let guard = lock.lock();
+    ///     let other = scope.spawn(|| lock.lock_timeout(Duration::from_millis(5)).map(drop).is_err());
+    ///     assert!(other.join().unwrap());
+    ///     drop(guard);
+    /// });
+    /// ```
     ///
     /// # Errors
     ///
@@ -157,35 +218,24 @@ impl<T: Content + ?Sized> Mutex<T> {
 
     /// Calls `change` with the lock held.
     ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let lock = mp::sync::Mutex::new([1, 2, 3]);
+    /// let sum: i32 = lock.update(|items| {
+    ///     items[0] = 10;
+    ///     items.iter().sum()
+    /// })?;
+    /// assert_eq!(sum, 15);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As those of [`lock`](Mutex::lock); `change` is not called then.
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, Error> {
         let mut guard = self.lock()?;
         Ok(change(&mut guard))
-    }
-
-    /// Whether somebody has the lock now. A dead owner has it until somebody else takes it.
-    pub fn is_locked(&self) -> bool {
-        self.raw.is_locked()
-    }
-
-    /// Forgets that an owner died or panicked: what it left behind is in order again.
-    pub fn clear_poison(&self) {
-        self.raw.clear_poison();
-    }
-
-    /// Whether the next owner will be told that one before did not come to its end.
-    pub fn is_poisoned(&self) -> bool {
-        self.raw.poison().is_some()
-    }
-
-    pub(crate) fn raw(&self) -> &RawMutex {
-        &self.raw
-    }
-
-    pub(crate) fn data(&self) -> *mut T {
-        self.data.get()
     }
 
     /// Called by a new owner, before anybody makes a reference to the data.
@@ -206,6 +256,52 @@ impl<T: Content + ?Sized> Mutex<T> {
             None => Ok(guard),
             Some(cause) => Err(Poisoned::new(guard, cause)),
         }
+    }
+}
+
+impl<T: ?Sized> Mutex<T> {
+    /// Whether somebody has the lock now. A dead owner has it until somebody else takes it.
+    ///
+    /// ```
+    /// let lock = mp::sync::Mutex::new(3);
+    /// let guard = lock.lock();
+    /// assert!(lock.is_locked());
+    /// # drop(guard);
+    /// ```
+    pub fn is_locked(&self) -> bool {
+        self.raw.is_locked()
+    }
+
+    /// Forgets that an owner died or panicked: what it left behind is in order again.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let lock = mp::sync::Mutex::new(3);
+    /// let mut value = lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// *value = 0; // in order, whatever it was
+    /// lock.clear_poison();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn clear_poison(&self) {
+        self.raw.clear_poison();
+    }
+
+    /// Whether the next owner will be told that one before did not come to its end.
+    ///
+    /// ```
+    /// assert!(!mp::sync::Mutex::new(3).is_poisoned());
+    /// ```
+    pub fn is_poisoned(&self) -> bool {
+        self.raw.poison().is_some()
+    }
+
+    pub(crate) fn raw(&self) -> &RawMutex {
+        &self.raw
+    }
+
+    pub(crate) fn data(&self) -> *mut T {
+        self.data.get()
     }
 }
 

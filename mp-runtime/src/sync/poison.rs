@@ -21,7 +21,6 @@ use crate::error::{Error, ErrorKind};
 /// assert_eq!(poisoned.cause(), PoisonCause::Panicked { pid });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum PoisonCause {
     /// The process (or the thread) that had the lock ended while it had it.
     OwnerDied {
@@ -33,9 +32,11 @@ pub enum PoisonCause {
         /// The id of the process it happened in.
         pid: u32,
     },
-    /// This very thread has the lock: waiting would never end. There is no guard to be had.
-    WouldDeadlock,
 }
+
+/// This very thread has the lock: waiting would never end.
+pub(crate) const WOULD_DEADLOCK: &str =
+    "this thread holds the lock already: to wait for it would be a deadlock";
 
 const KIND_SHIFT: u32 = 30;
 const PID_MASK: u32 = (1 << KIND_SHIFT) - 1;
@@ -48,7 +49,6 @@ impl PoisonCause {
         match self {
             PoisonCause::OwnerDied { pid } => (DIED << KIND_SHIFT) | (pid & PID_MASK),
             PoisonCause::Panicked { pid } => (PANICKED << KIND_SHIFT) | (pid & PID_MASK),
-            PoisonCause::WouldDeadlock => 0,
         }
     }
 
@@ -62,20 +62,9 @@ impl PoisonCause {
         }
     }
 
-    fn kind(self) -> ErrorKind {
+    fn pid(self) -> u32 {
         match self {
-            PoisonCause::WouldDeadlock => ErrorKind::WouldDeadlock,
-            _ => ErrorKind::Poisoned,
-        }
-    }
-
-    fn into_error(self) -> Error {
-        let error = Error::new(self.kind(), self.to_string());
-        match self {
-            PoisonCause::OwnerDied { pid } | PoisonCause::Panicked { pid } => {
-                error.with_process_id(pid)
-            }
-            PoisonCause::WouldDeadlock => error,
+            PoisonCause::OwnerDied { pid } | PoisonCause::Panicked { pid } => pid,
         }
     }
 }
@@ -91,9 +80,6 @@ impl fmt::Display for PoisonCause {
                 f,
                 "the lock is poisoned: process {pid} panicked while it held it"
             ),
-            PoisonCause::WouldDeadlock => f.write_str(
-                "this thread holds the lock already: to wait for it would be a deadlock",
-            ),
         }
     }
 }
@@ -103,6 +89,10 @@ impl fmt::Display for PoisonCause {
 /// `clear_poison` of the lock lets others have it without being told.
 ///
 /// Dropping it gives the lock back, and leaves it poisoned.
+///
+/// It is also what `lock` gives a thread that has the lock already, since to wait for itself would
+/// never end. Then its [`kind`](Poisoned::kind) is [`ErrorKind::WouldDeadlock`], there is no cause,
+/// and no guard: this thread has the one there is.
 ///
 /// ```
 /// # use mp::sync::Mutex;
@@ -119,75 +109,94 @@ impl fmt::Display for PoisonCause {
 /// };
 /// *guard += 1;
 /// ```
-pub struct Poisoned<G> {
-    guard: Option<G>,
-    cause: PoisonCause,
-}
+pub struct Poisoned<G>(Option<(G, PoisonCause)>);
 
 impl<G> Poisoned<G> {
     pub(crate) fn new(guard: G, cause: PoisonCause) -> Poisoned<G> {
-        Poisoned {
-            guard: Some(guard),
-            cause,
-        }
+        Poisoned(Some((guard, cause)))
     }
 
     /// This thread has the lock already.
     pub(crate) fn would_deadlock() -> Poisoned<G> {
-        Poisoned {
-            guard: None,
-            cause: PoisonCause::WouldDeadlock,
-        }
+        Poisoned(None)
     }
 
     /// The same about a guard made of this one.
     pub(crate) fn map<H>(self, make: impl FnOnce(G) -> H) -> Poisoned<H> {
-        Poisoned {
-            guard: self.guard.map(make),
-            cause: self.cause,
-        }
+        Poisoned(self.0.map(|(guard, cause)| (make(guard), cause)))
     }
 
     /// What happened.
+    ///
+    /// ```
+    /// # let lock = mp::sync::Mutex::new(0);
+    /// # std::thread::scope(|scope| scope.spawn(|| { let _guard = lock.lock(); panic!() }).join().is_err());
+    /// let poisoned = lock.lock().unwrap_err();
+    /// println!("{}", poisoned.cause());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If this thread had the lock already.
+    #[track_caller]
     pub fn cause(&self) -> PoisonCause {
-        self.cause
+        match &self.0 {
+            Some((_, cause)) => *cause,
+            None => panic!("{WOULD_DEADLOCK}"),
+        }
     }
 
-    /// [`ErrorKind::Poisoned`], or [`ErrorKind::WouldDeadlock`].
+    /// [`ErrorKind::Poisoned`]; or [`ErrorKind::WouldDeadlock`], if this thread had the lock
+    /// already.
+    ///
+    /// ```
+    /// # let lock = mp::sync::Mutex::new(0);
+    /// let _guard = lock.lock();
+    /// let error = lock.lock().map(drop).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::WouldDeadlock);
+    /// ```
     pub fn kind(&self) -> ErrorKind {
-        self.cause.kind()
+        match &self.0 {
+            Some(_) => ErrorKind::Poisoned,
+            None => ErrorKind::WouldDeadlock,
+        }
     }
 
     /// The guard.
     ///
+    /// ```
+    /// # let lock = mp::sync::Mutex::new(0);
+    /// let guard = lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    /// # drop(guard);
+    /// ```
+    ///
     /// # Panics
     ///
-    /// If the cause is [`PoisonCause::WouldDeadlock`]: this thread has the one guard there is.
+    /// If this thread had the lock already.
     #[track_caller]
     pub fn into_inner(self) -> G {
-        match self.guard {
-            Some(guard) => guard,
-            None => panic!("{}", self.cause),
+        match self.0 {
+            Some((guard, _)) => guard,
+            None => panic!("{WOULD_DEADLOCK}"),
         }
-    }
-
-    /// The guard, if there is one: there is none if the cause is [`PoisonCause::WouldDeadlock`].
-    pub fn into_guard(self) -> Option<G> {
-        self.guard
     }
 }
 
 impl<G> fmt::Debug for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Poisoned")
-            .field("cause", &self.cause)
-            .finish_non_exhaustive()
+        match &self.0 {
+            Some((_, cause)) => f.debug_tuple("Poisoned").field(cause).finish(),
+            None => f.write_str("WouldDeadlock"),
+        }
     }
 }
 
 impl<G> fmt::Display for Poisoned<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
+        match &self.0 {
+            Some((_, cause)) => cause.fmt(f),
+            None => f.write_str(WOULD_DEADLOCK),
+        }
     }
 }
 
@@ -196,7 +205,11 @@ impl<G> std::error::Error for Poisoned<G> {}
 impl<G> From<Poisoned<G>> for Error {
     /// Gives the lock back, and keeps what happened.
     fn from(poisoned: Poisoned<G>) -> Error {
-        poisoned.cause.into_error()
+        let error = Error::new(poisoned.kind(), poisoned.to_string());
+        match poisoned.0 {
+            Some((_, cause)) => error.with_process_id(cause.pid()),
+            None => error,
+        }
     }
 }
 
@@ -216,17 +229,6 @@ pub enum TryLockError<G> {
     WouldBlock,
     /// Somebody had it for the whole time.
     TimedOut,
-}
-
-impl<G> TryLockError<G> {
-    /// The same about a guard made of this one.
-    pub(crate) fn map<H>(self, make: impl FnOnce(G) -> H) -> TryLockError<H> {
-        match self {
-            TryLockError::Poisoned(poisoned) => TryLockError::Poisoned(poisoned.map(make)),
-            TryLockError::WouldBlock => TryLockError::WouldBlock,
-            TryLockError::TimedOut => TryLockError::TimedOut,
-        }
-    }
 }
 
 impl<G> fmt::Debug for TryLockError<G> {

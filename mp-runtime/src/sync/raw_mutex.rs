@@ -19,6 +19,7 @@
 //!    the owner frees it; only who has seen that the owner is dead replaces it.
 //! 2. `holder`, `poison` and the data belong to the owner (`poison` may be cleared by anybody).
 //! 3. The owner stores `holder` after it got the word and clears it before it gives the word back.
+//!    What is built on this lock may do something of its own in between: `claim`, then `enter`.
 //! 4. `WAITERS` is set by who goes to sleep, and kept by who got the word after a sleep, since
 //!    others may sleep too. Who frees a word with `WAITERS` wakes one.
 //! 5. `HUNGRY` is set by a waiter that has waited for a millisecond and got nothing. Who frees a `HUNGRY`
@@ -41,7 +42,7 @@
 //! | it dies | the next owner finds | and gets |
 //! | --- | --- | --- |
 //! | before it got the word | another owner, or free | an ordinary lock; a sleeper looks again after its slice, if a wake-up was lost with it |
-//! | between the word and `holder` | a dead owner, `holder` 0 | an ordinary lock: no code of the user has run |
+//! | between the word and `holder` (`claim` and `enter`) | a dead owner, `holder` 0 | an ordinary lock: no code of the user has run |
 //! | in the critical section | a dead owner, `holder` its process | the guard, poisoned; torn values mended |
 //! | between `holder` and the word | a dead owner, `holder` 0 | an ordinary lock: the section was complete |
 //! | between the word and the wake-up | free | an ordinary lock, at the latest after its slice |
@@ -55,6 +56,7 @@ use std::hint;
 use std::time::Duration;
 
 use super::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence};
+use super::bounds::SPIN_ROUNDS;
 use super::patience::{Patience, Slices};
 use super::poison::PoisonCause;
 use crate::os::identity::{self, ThreadName};
@@ -69,10 +71,6 @@ const LENT: u64 = 1 << 3;
 const MARKS: u64 = WAITERS | HUNGRY | RESERVED;
 /// Where the epoch stands in a word that is `LENT`.
 const EPOCH_SHIFT: u32 = 10;
-
-/// How often a lock that is held is looked at before its waiter sleeps; each pause is twice as
-/// long as the one before.
-const SPIN_ROUNDS: u32 = 6;
 
 /// How long a waiter lets others pass it by.
 const HUNGER_NANOS: u64 = 1_000_000;
@@ -111,17 +109,35 @@ impl RawMutex {
     /// If patience ends first, or this thread is the owner.
     #[inline]
     pub(crate) fn acquire(&self, patience: Patience, mend: impl Fn()) -> Result<(), Refusal> {
+        self.claim(patience, mend)?;
+        self.enter();
+        Ok(())
+    }
+
+    /// As [`acquire`](RawMutex::acquire), but the critical section has not begun: until
+    /// [`enter`](RawMutex::enter), an owner that dies leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// As those of `acquire`.
+    #[inline]
+    pub(crate) fn claim(&self, patience: Patience, mend: impl Fn()) -> Result<(), Refusal> {
         let me = ThreadName::current();
         // SYNC a: with `release`.
         let taken = self
             .word
             .compare_exchange(0, me.word(), Ordering::Acquire, Ordering::Relaxed);
-        if taken.is_err() {
-            self.acquire_contended(me, patience, &mend)?;
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => self.acquire_contended(me, patience, &mend),
         }
+    }
+
+    /// Begins the critical section. Only the owner may call this.
+    #[inline]
+    pub(crate) fn enter(&self) {
         self.holder.store(identity::process_id(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        Ok(())
     }
 
     /// Gives the lock back. Only its owner may call this.
@@ -151,7 +167,7 @@ impl RawMutex {
 
     /// Whether it is lent in this epoch.
     pub(crate) fn is_lent(&self, epoch: u64) -> bool {
-        // SYNC b: with the claim in `claim`, see `lease.rs`.
+        // SYNC b: with `claim_loan`, see `shm/lease.rs`.
         self.word.load(Ordering::SeqCst) & !MARKS == lent(epoch)
     }
 
@@ -162,6 +178,14 @@ impl RawMutex {
             0 => !is_free(word),
             _ => lease::state_of(self.address()) == Lease::Running,
         }
+    }
+
+    /// As [`is_locked`](RawMutex::is_locked), in the one order of all that is `SeqCst`; what the
+    /// last owner did happened before.
+    #[inline]
+    pub(crate) fn is_claimed(&self) -> bool {
+        // SYNC a: with `release`.
+        !is_free(self.word.load(Ordering::SeqCst))
     }
 
     /// Whether this thread has the lock.
@@ -211,6 +235,8 @@ impl RawMutex {
             }
             match patience.allows(wait.next_slice()) {
                 Some(limit) => self.sleep(word, limit, &mut wait),
+                // It may be reserved for a sleeper that was killed, or whose time is over.
+                None if is_free(word) && self.take(word, me.word() | WAITERS) => return Ok(()),
                 None if self.take_over(word, me, mend) => return Ok(()),
                 None => return Err(Refusal::TimedOut),
             }
@@ -241,7 +267,7 @@ impl RawMutex {
     /// the word holds.
     fn take_over(&self, word: u64, me: ThreadName, mend: &dyn Fn()) -> bool {
         let is_taken = if word & LENT != 0 {
-            self.claim(word, me)
+            self.claim_loan(word, me)
         } else {
             !is_free(word)
                 && !ThreadName::of_word(word).is_alive()
@@ -257,12 +283,13 @@ impl RawMutex {
             self.set_poison(PoisonCause::OwnerDied { pid: dead });
             mend();
             compiler_fence(Ordering::SeqCst);
+            self.holder.store(0, Ordering::Relaxed);
         }
         true
     }
 
     /// Takes what was lent, if all leases are over.
-    fn claim(&self, word: u64, me: ThreadName) -> bool {
+    fn claim_loan(&self, word: u64, me: ThreadName) -> bool {
         let leases = || lease::state_of(self.address());
         let claimed = me.word() | LENT | WAITERS;
         if leases() == Lease::Running
@@ -401,4 +428,18 @@ fn is_free(word: u64) -> bool {
 /// The word of what is lent in this epoch, without marks.
 fn lent(epoch: u64) -> u64 {
     LENT | (epoch << EPOCH_SHIFT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_reserved_for_a_sleeper_that_is_gone_is_had_without_waiting() {
+        let lock = RawMutex::new();
+        lock.word.store(RESERVED | WAITERS, Ordering::Relaxed);
+        assert_eq!(lock.acquire(Patience::Never, || ()), Ok(()));
+        lock.release();
+        assert!(!lock.is_locked());
+    }
 }

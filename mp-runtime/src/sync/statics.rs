@@ -97,7 +97,7 @@ impl<T> SharedStatic<T> {
     ) -> SharedStatic<T> {
         SharedStatic {
             place: AtomicPtr::new(ptr::null_mut()),
-            initial: Mutex::unchecked(value),
+            initial: Mutex::new(value),
             name,
             file,
             line,
@@ -135,13 +135,10 @@ impl<T: Shareable> Settle for SharedStatic<T> {
     }
 
     unsafe fn initialize(&self, place: NonNull<u8>) {
+        let from = NonNull::from(&self.initial);
         // SAFETY: the place has room, as the caller vouches; nobody has the lock, since nobody
         // gets at it before it has its place; the value has nothing to drop.
-        unsafe {
-            place
-                .cast()
-                .copy_from_nonoverlapping(NonNull::from(&self.initial), 1)
-        };
+        unsafe { place.cast().copy_from_nonoverlapping(from, 1) };
     }
 
     fn settle(&'static self, place: Option<NonNull<u8>>) {

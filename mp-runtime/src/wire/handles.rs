@@ -33,6 +33,7 @@ use serde::{Serialize, Serializer};
 
 use super::{DecodeError, EncodeError, Encoder};
 use crate::os::{carry, descriptor};
+use crate::shm::lease::Loan;
 use crate::shm::transit::{self, Cargo};
 
 /// So many handles one value may carry; with some room below the 64 of `ipc-channel`.
@@ -64,6 +65,11 @@ impl Handles {
             None => Ok(decode()),
             Some(ends) => ends.lend(decode),
         })
+    }
+
+    /// Nobody will take parts of arrays out of the message any more.
+    pub(crate) fn end_loans(&self) {
+        self.cargo.loans.iter().for_each(Loan::end);
     }
 
     /// How many regions of shared memory there are.
