@@ -220,10 +220,12 @@ impl RawMutex {
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if is_free(word) {
-                if (word & RESERVED == 0 || wait.has_slept())
-                    && self.take(word, me.word() | wait.waiters(word))
-                {
-                    return Ok(());
+                if word & RESERVED == 0 || wait.has_slept() {
+                    if self.take(word, me.word() | wait.waiters(word)) {
+                        return Ok(());
+                    }
+                    // Not to sleep on this word: it may be free again, and then nobody wakes.
+                    continue;
                 }
             } else if word & LENT == 0 && ThreadName::of_word(word) == me {
                 return Err(Refusal::WouldDeadlock);
