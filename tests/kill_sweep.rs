@@ -23,7 +23,10 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mp::prelude::*;
-use mp::sync::{Mutex, PoisonCause, TryLockError};
+use mp::sync::{
+    Barrier, Condvar, Event, Mutex, Once, OnceLock, PoisonCause, ReentrantMutex, RwLock, Semaphore,
+    TryLockError,
+};
 
 use sweep::{Companion, Kill, Sweep};
 use watchdog::{until, within};
@@ -545,4 +548,534 @@ fn promise_21_values_made_by_whoever_is_killed_leave_nothing() {
         assert!(large.iter().all(|&byte| byte == 2));
         true
     });
+}
+
+/// After so many steps of a victim that waits, what it waits for comes.
+const WAITED_STEPS: usize = 4_000;
+
+/// The same as a `Bench`, with a lock for readers and a writer.
+struct Library {
+    lock: Shared<RwLock<Pair>>,
+    progress: Progress,
+    other: Shared<RwLock<u64>>,
+}
+
+impl Library {
+    fn new() -> Library {
+        Library {
+            lock: Shared::new(RwLock::new((1, 1))).unwrap(),
+            progress: Progress::new(),
+            other: Shared::new(RwLock::new(0)).unwrap(),
+        }
+    }
+
+    fn warm(&self) {
+        self.other.set(1).unwrap();
+        self.other.get().unwrap();
+    }
+
+    fn write(&self) {
+        let mut guard = self.lock.write().unwrap();
+        self.progress.is(INSIDE);
+        // Long enough for a kill to be in between, however far apart they are.
+        for _ in 0..40 {
+            guard.0 = 2;
+            guard.1 = 2;
+        }
+        self.progress.is(LEAVING);
+        drop(guard);
+        self.progress.is(AFTER);
+    }
+
+    fn read(&self) {
+        let guard = self.lock.read().unwrap();
+        self.progress.is(INSIDE);
+        assert_eq!(*guard, (1, 1));
+        drop(guard);
+        self.progress.is(AFTER);
+    }
+
+    /// Reads, then writes, as somebody who comes after the victim.
+    #[track_caller]
+    fn check(&self, kill: &Kill) -> bool {
+        let read = match self.lock.read_timeout(GENEROUS) {
+            Ok(guard) => (*guard, None),
+            Err(TryLockError::Poisoned(poisoned)) => match poisoned.cause() {
+                PoisonCause::OwnerDied { pid } => (*poisoned.into_inner(), Some(pid)),
+                other => panic!("{other:?}"),
+            },
+            Err(other) => panic!("{other:?}"),
+        };
+        let (mut guard, is_poisoned) = match self.lock.write_timeout(GENEROUS) {
+            Ok(guard) => (guard, false),
+            Err(TryLockError::Poisoned(poisoned)) => (poisoned.into_inner(), true),
+            Err(other) => panic!("{other:?}"),
+        };
+        assert_eq!(is_poisoned, read.1.is_some(), "a writer is told what a reader is");
+        assert_eq!(*guard, read.0);
+        *guard = (1, 1);
+        self.lock.clear_poison();
+        drop(guard);
+        assert!(self.lock.try_write().is_ok());
+        check_pair(kill, self.progress.get(), read.0, read.1);
+        is_poisoned
+    }
+
+    #[track_caller]
+    fn check_after_reader(&self) -> bool {
+        let guard = self.lock.write_timeout(GENEROUS).unwrap();
+        assert_eq!(*guard, (1, 1));
+        drop(guard);
+        drop(self.lock.read_timeout(GENEROUS).unwrap());
+        false
+    }
+}
+
+#[mp::test]
+fn promise_12_a_rwlock_outlives_whoever_is_killed_while_it_writes() {
+    let _alone = sweep::alone();
+    let library = Library::new();
+    let of_write = Sweep::of(|| library.write())
+        .begin(|| library.progress.is(BEFORE))
+        .warm(|| library.warm());
+    let poisonings = sweep(of_write, |kill| library.check(kill));
+    assert!(poisonings > 0, "no kill was inside");
+}
+
+#[mp::test]
+fn promise_12_a_rwlock_outlives_whoever_is_killed_while_it_reads() {
+    let _alone = sweep::alone();
+    let library = Library::new();
+    let of_read = Sweep::of(|| library.read())
+        .begin(|| library.progress.is(BEFORE))
+        .warm(|| library.warm());
+    sweep(of_read, |_| library.check_after_reader());
+}
+
+#[mp::test]
+fn promise_12_a_rwlock_outlives_writers_that_are_killed_while_they_wait_for_readers() {
+    let _alone = sweep::alone();
+    let library = Library::new();
+    let reader = Cell::new(None);
+    let of_wait = Sweep::of(|| library.write())
+        .begin(|| {
+            library.progress.is(BEFORE);
+            reader.set(Some(library.lock.read().unwrap()));
+        })
+        .warm(|| library.warm())
+        .before_step(|step| {
+            if step == WAITED_STEPS {
+                reader.take();
+            }
+        });
+    sweep(of_wait, |kill| {
+        reader.take();
+        library.check(kill)
+    });
+}
+
+#[mp::test]
+fn promise_12_a_rwlock_outlives_readers_that_are_killed_while_they_wait_for_a_writer() {
+    let _alone = sweep::alone();
+    let library = Library::new();
+    let writer = Cell::new(None);
+    let of_wait = Sweep::of(|| library.read())
+        .begin(|| {
+            library.progress.is(BEFORE);
+            writer.set(Some(library.lock.write().unwrap()));
+        })
+        .warm(|| library.warm())
+        .before_step(|step| {
+            if step == WAITED_STEPS {
+                writer.take();
+            }
+        });
+    sweep(of_wait, |_| {
+        writer.take();
+        library.check_after_reader()
+    });
+}
+
+#[mp::test]
+fn promise_12_a_semaphore_counts_right_whoever_is_killed_in_it() {
+    let _alone = sweep::alone();
+    let semaphore = Shared::new(Semaphore::bounded(2)).unwrap();
+    let progress = Progress::new();
+    let other = Shared::new(Semaphore::new(1)).unwrap();
+    let of_acquisition = Sweep::of(|| {
+        semaphore.acquire().unwrap();
+        progress.is(INSIDE);
+        semaphore.release().unwrap();
+        progress.is(AFTER);
+    })
+    .begin(|| progress.is(BEFORE))
+    .warm(|| {
+        other.acquire().unwrap();
+        other.release().unwrap();
+    });
+    sweep(of_acquisition, |_| {
+        let value = semaphore.value().unwrap();
+        match progress.get() {
+            AFTER => assert_eq!(value, 2),
+            _ => assert!(value == 1 || value == 2, "{value}"),
+        }
+        for _ in 0..value {
+            semaphore.acquire_timeout(GENEROUS).unwrap();
+        }
+        assert!(semaphore.try_acquire().is_err());
+        semaphore.release().unwrap();
+        semaphore.release().unwrap();
+        assert!(semaphore.release().is_err());
+        value == 1
+    });
+}
+
+#[mp::test]
+fn promise_12_a_permit_comes_back_whenever_its_process_is_killed() {
+    let _alone = sweep::alone();
+    let semaphore = Shared::new(Semaphore::bounded(2)).unwrap();
+    let progress = Progress::new();
+    let other = Shared::new(Semaphore::new(1)).unwrap();
+    let held = Cell::new(None);
+    for waits in [false, true] {
+        let of_permit = Sweep::of(|| {
+            let permit = semaphore.permit().unwrap();
+            progress.is(INSIDE);
+            drop(permit);
+            progress.is(AFTER);
+        })
+        .begin(|| {
+            progress.is(BEFORE);
+            held.set(waits.then(|| [semaphore.permit().unwrap(), semaphore.permit().unwrap()]));
+        })
+        .warm(|| drop(other.permit()))
+        .before_step(|step| {
+            if step == WAITED_STEPS {
+                held.take();
+            }
+        });
+        sweep(of_permit, |_| {
+            held.take();
+            let both = [(); 2].map(|()| semaphore.permit_timeout(GENEROUS).unwrap());
+            assert!(semaphore.try_permit().is_err());
+            assert_eq!(semaphore.value().unwrap(), 0);
+            drop(both);
+            assert_eq!(semaphore.value().unwrap(), 2);
+            true
+        });
+    }
+}
+
+#[mp::test]
+fn promise_12_a_notification_to_a_waiter_that_is_killed_reaches_another() {
+    let _alone = sweep::alone();
+    // Who may go: the victim, and the other one.
+    let may_go = mp::shared!((0_u64, 0_u64)).unwrap();
+    let condvar = Shared::new(Condvar::new()).unwrap();
+    let gone = Shared::new(AtomicU64::new(0)).unwrap();
+    let enter = || match may_go.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    let _companion = Companion::start(|| {
+        let mut guard = enter();
+        while guard.1 == 0 {
+            guard = match condvar.wait(guard) {
+                Ok(guard) => guard,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+        }
+        guard.1 = 0;
+        drop(guard);
+        gone.fetch_add(1, Ordering::SeqCst);
+    });
+    let of_wait = Sweep::of(|| {
+        let guard = may_go.lock().unwrap();
+        drop(condvar.wait_while(guard, |may_go| may_go.0 == 0).unwrap());
+    })
+    .begin(|| {
+        let mut guard = enter();
+        guard.0 = 0;
+        may_go.clear_poison();
+    })
+    .warm(|| drop(may_go.lock()))
+    .before_step(|step| {
+        if step == WAITED_STEPS {
+            enter().0 = 1;
+            condvar.notify_all();
+        }
+    });
+    sweep(of_wait, |_| {
+        let before = gone.load(Ordering::SeqCst);
+        enter().1 = 1;
+        condvar.notify_one();
+        until(|| gone.load(Ordering::SeqCst) > before);
+        true
+    });
+}
+
+#[mp::test]
+fn promise_12_notifiers_that_are_killed_leave_the_condition_usable() {
+    let _alone = sweep::alone();
+    let count = mp::shared!(0_u64).unwrap();
+    let condvar = Shared::new(Condvar::new()).unwrap();
+    let gone = Shared::new(AtomicU64::new(0)).unwrap();
+    let enter = || match count.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    };
+    let _companion = Companion::start(|| {
+        let mut guard = enter();
+        while *guard == 0 {
+            guard = match condvar.wait(guard) {
+                Ok(guard) => guard,
+                Err(poisoned) => poisoned.into_inner(),
+            };
+        }
+        *guard = 0;
+        drop(guard);
+        gone.fetch_add(1, Ordering::SeqCst);
+    });
+    let of_notification = Sweep::of(|| {
+        condvar.notify_one();
+        condvar.notify_n(2);
+        condvar.notify_all();
+    })
+    .warm(|| drop(count.lock()));
+    sweep(of_notification, |_| {
+        let before = gone.load(Ordering::SeqCst);
+        *enter() = 1;
+        condvar.notify_one();
+        until(|| gone.load(Ordering::SeqCst) > before);
+        true
+    });
+}
+
+#[mp::test]
+fn promise_12_an_event_is_set_or_not_whoever_is_killed() {
+    let _alone = sweep::alone();
+    let event = Shared::new(Event::new()).unwrap();
+    let progress = Progress::new();
+    let has_passed = Progress::new();
+    // Somebody who waits at the same time.
+    let _companion = Companion::start(|| {
+        event.wait();
+        has_passed.is(AFTER);
+        until(|| !event.is_set());
+        has_passed.is(BEFORE);
+    });
+    for waits in [false, true] {
+        let of_event = Sweep::of(|| {
+            match waits {
+                true => event.wait(),
+                false => event.set(),
+            }
+            progress.is(AFTER);
+        })
+        .begin(|| {
+            event.clear();
+            progress.is(BEFORE);
+        })
+        .before_step(|step| {
+            if waits && step == WAITED_STEPS {
+                event.set();
+            }
+        });
+        sweep(of_event, |kill| {
+            if progress.get() == AFTER {
+                assert!(event.is_set());
+            }
+            if waits && kill.steps < WAITED_STEPS {
+                assert!(!event.is_set());
+            }
+            // The other one wakes, also if the victim set it and was killed before it woke anybody.
+            event.set();
+            assert!(event.wait_timeout(GENEROUS));
+            until(|| has_passed.get() == AFTER);
+            event.clear();
+            until(|| has_passed.get() == BEFORE);
+            event.set();
+            until(|| has_passed.get() == AFTER);
+            true
+        });
+    }
+}
+
+#[mp::test]
+fn promise_12_a_barrier_can_be_used_again_whoever_is_killed_at_it() {
+    let _alone = sweep::alone();
+    let barrier = Shared::new(Barrier::new(2)).unwrap();
+    let other = Shared::new(Barrier::new(1)).unwrap();
+    let progress = Progress::new();
+    let [comings, passes, breaks, may_come] =
+        [(); 4].map(|()| Shared::new(AtomicU64::new(0)).unwrap());
+    let _companion = Companion::start(|| {
+        until(|| may_come.load(Ordering::SeqCst) > comings.load(Ordering::SeqCst));
+        comings.fetch_add(1, Ordering::SeqCst);
+        match barrier.wait() {
+            Ok(_) => passes.fetch_add(1, Ordering::SeqCst),
+            Err(_) => breaks.fetch_add(1, Ordering::SeqCst),
+        };
+    });
+    let come = || {
+        may_come.fetch_add(1, Ordering::SeqCst);
+    };
+    let has_gone = || {
+        let gone = passes.load(Ordering::SeqCst) + breaks.load(Ordering::SeqCst);
+        gone == may_come.load(Ordering::SeqCst)
+    };
+    // The victim comes first, and the other one when it waits, or the other way round.
+    for is_first in [true, false] {
+        let passed_before = Cell::new(0);
+        let of_wait = Sweep::of(|| {
+            barrier.wait().unwrap();
+            progress.is(AFTER);
+        })
+        .begin(|| {
+            progress.is(BEFORE);
+            passed_before.set(passes.load(Ordering::SeqCst));
+            if !is_first {
+                come();
+                // That somebody waits is told by no method.
+                until(|| format!("{barrier:?}").contains("waiting: 1"));
+            }
+        })
+        .warm(|| drop(other.wait()))
+        .before_step(|step| {
+            if is_first && step == WAITED_STEPS {
+                come();
+            }
+        });
+        sweep(of_wait, |kill| {
+            if is_first && kill.steps < WAITED_STEPS {
+                come();
+            }
+            if progress.get() == AFTER {
+                until(has_gone);
+                assert_eq!(passes.load(Ordering::SeqCst), passed_before.get() + 1);
+            }
+            // One that was killed before it came is missed by nobody.
+            barrier.abort();
+            until(has_gone);
+            assert!(barrier.is_broken());
+            barrier.reset().unwrap();
+            assert!(!barrier.is_broken());
+            let passed = passes.load(Ordering::SeqCst);
+            come();
+            barrier.wait().unwrap();
+            until(has_gone);
+            assert_eq!(passes.load(Ordering::SeqCst), passed + 1);
+            // So that the companion and this test are not missed as parties of a victim.
+            barrier.reset().unwrap();
+            true
+        });
+    }
+}
+
+#[mp::test]
+fn promise_12_what_is_done_once_is_done_again_after_a_kill_and_not_otherwise() {
+    let _alone = sweep::alone();
+    let new = || Shared::new((Once::new(), AtomicU32::new(0))).unwrap();
+    let once = RefCell::new(new());
+    let progress = Progress::new();
+    let of_once = Sweep::of(|| {
+        let once = once.borrow();
+        once.0.call_once(|| {
+            once.1.fetch_add(1, Ordering::SeqCst);
+            progress.is(INSIDE);
+        });
+        progress.is(AFTER);
+    })
+    .begin(|| {
+        once.replace(new());
+        progress.is(BEFORE);
+    })
+    .warm(|| new().0.call_once(|| {}));
+    sweep(of_once, |_| {
+        let once = once.borrow();
+        let was_complete = once.0.is_completed();
+        let before = once.1.load(Ordering::SeqCst);
+        once.0.call_once(|| {
+            once.1.fetch_add(1, Ordering::SeqCst);
+        });
+        assert!(once.0.is_completed());
+        let again = once.1.load(Ordering::SeqCst) - before;
+        assert_eq!(again, u32::from(!was_complete));
+        assert!(was_complete || progress.get() != AFTER);
+        assert!(before <= 1);
+        again == 1 && before == 1
+    });
+}
+
+#[mp::test]
+fn promise_12_a_value_is_made_once_and_whole_whoever_is_killed_while_it_makes_it() {
+    let _alone = sweep::alone();
+    let new = || Shared::new(OnceLock::<(u64, char, u64)>::new()).unwrap();
+    let value = RefCell::new(new());
+    let progress = Progress::new();
+    let of_value = Sweep::of(|| {
+        let value = value.borrow();
+        value.get_or_init(|| {
+            progress.is(INSIDE);
+            (2, '2', 2)
+        });
+        progress.is(AFTER);
+    })
+    .begin(|| {
+        value.replace(new());
+        progress.is(BEFORE);
+    })
+    .warm(|| new().set((1, '1', 1)).unwrap());
+    sweep(of_value, |_| {
+        let value = value.borrow();
+        let seen = value.get().copied();
+        assert!(seen.is_none_or(|seen| seen == (2, '2', 2)), "{seen:?}");
+        assert!(seen.is_some() || progress.get() != AFTER);
+        let made = *value.get_or_init(|| (3, '3', 3));
+        assert_eq!(made, seen.unwrap_or((3, '3', 3)));
+        assert_eq!(value.get(), Some(&made));
+        assert!(value.set((4, '4', 4)).is_err());
+        seen.is_none()
+    });
+}
+
+#[mp::test]
+fn promise_12_a_reentrant_mutex_outlives_whoever_is_killed_at_any_depth() {
+    let _alone = sweep::alone();
+    let lock = Shared::new(ReentrantMutex::new((Cell::new(1_u64), Cell::new(1_u64)))).unwrap();
+    let other = Shared::new(ReentrantMutex::new(0_u64)).unwrap();
+    let progress = Progress::new();
+    let of_nesting = Sweep::of(|| {
+        let outer = lock.lock().unwrap();
+        progress.is(INSIDE);
+        outer.0.set(2);
+        let inner = lock.lock().unwrap();
+        inner.1.set(2);
+        drop(outer);
+        assert_eq!(inner.0.get(), 2);
+        progress.is(LEAVING);
+        drop(inner);
+        progress.is(AFTER);
+    })
+    .begin(|| progress.is(BEFORE))
+    .warm(|| other.set(1).unwrap());
+    let poisonings = sweep(of_nesting, |kill| {
+        let (guard, cause) = match lock.lock_timeout(GENEROUS) {
+            Ok(guard) => (guard, None),
+            Err(TryLockError::Poisoned(poisoned)) => match poisoned.cause() {
+                PoisonCause::OwnerDied { pid } => (poisoned.into_inner(), Some(pid)),
+                other => panic!("{other:?}"),
+            },
+            Err(other) => panic!("{other:?}"),
+        };
+        let found = (guard.0.replace(1), guard.1.replace(1));
+        lock.clear_poison();
+        let inner = lock.lock().unwrap();
+        drop(guard);
+        drop(inner);
+        assert!(!lock.is_locked());
+        check_pair(kill, progress.get(), found, cause);
+        cause.is_some()
+    });
+    assert!(poisonings > 0, "no kill was inside");
 }
