@@ -21,7 +21,8 @@
 //!    in that epoch; if not, it takes the count back, and the part is refused.
 //! 3. Who takes the lock claims its word first, so that no part can come in, and looks at the
 //!    entries then. A living process in one of them: the claim is given up.
-//! 4. Entries of dead processes are removed by the owner of the lock, and those of the living by
+//! 4. Entries of dead processes are removed by the owner of the lock, at the latest before the next
+//!    split, and those of the living by
 //!    themselves, or, for a message, by who has it.
 //!
 //! # Ordering

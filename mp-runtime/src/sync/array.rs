@@ -228,6 +228,8 @@ impl<T: Shareable> Array<T> {
             raw.release();
             return Vec::new();
         };
+        // One that was killed in here left a count of chunks that never were.
+        leases.bury();
         if !leases.add(Custody::Held, count) {
             raw.release();
             panic!("an array can be split into {PART_LIMIT} chunks at most, not {count}");
@@ -489,5 +491,22 @@ impl<'de, T: Shareable> Deserialize<'de> for ArrayChunk<T> {
             return Err(refuse("the array was locked while it was on its way"));
         }
         Ok(ArrayChunk::new(array, leases, epoch, start, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_killed_in_a_split_does_not_poison_the_next() {
+        let array: Array<u8> = Array::zeroed(4).expect("there is memory");
+        // The highest id there can be, which no machine reaches, with a chunk.
+        let dead = (1 << 32) | (0x3f_ffff << 10) | 1;
+        let entry = ptr::from_ref(&array.0.table[7]).cast_mut();
+        // SAFETY: it is in the table, which is shared memory, and nobody else looks at it.
+        unsafe { entry.write_volatile(dead) };
+        drop(array.split(2));
+        assert!(array.lock().is_ok());
     }
 }
