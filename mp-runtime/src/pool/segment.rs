@@ -74,11 +74,11 @@ impl SegmentBuilder {
         }
 
         let before = self.encoder.len();
-        let mut rewind = Rewind(&mut self.encoder, before);
+        let rewind = Rewind(&mut self.encoder, before);
         F::__encode(args, rewind.0)?;
         self.ends = rewind.0.take_ends()?;
-        rewind.1 = rewind.0.len();
-        drop(rewind);
+        // It would also take back the parts of arrays that were lent.
+        std::mem::forget(rewind);
         self.numbers.push(number);
         self.positions.push(self.encoder.len());
         Ok(())
