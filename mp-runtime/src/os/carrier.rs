@@ -37,13 +37,6 @@ pub(crate) struct Carrier {
     sent: AtomicU64,
 }
 
-/// What came.
-#[derive(Debug, Default)]
-pub(crate) struct Load {
-    pub(crate) fds: Vec<OwnedFd>,
-    pub(crate) bytes: Vec<u8>,
-}
-
 /// Makes the two ends.
 pub(crate) fn pair() -> io::Result<(Carrier, OwnedFd)> {
     let (here, there) = socketpair(
@@ -89,7 +82,10 @@ impl Carrier {
         Ok(number)
     }
 
-    /// Receives the load with this number, of so many descriptors and bytes.
+    /// Receives the load with this number, of so many descriptors and bytes; gives the bytes.
+    ///
+    /// `take` has each descriptor as soon as it is there: one that it closes leaves room for
+    /// others. What it has had by the time of an error is of no use.
     ///
     /// # Errors
     ///
@@ -100,8 +96,10 @@ impl Carrier {
         number: u64,
         fd_count: usize,
         byte_count: usize,
-    ) -> io::Result<Load> {
-        let mut load = Load::default();
+        mut take: impl FnMut(OwnedFd),
+    ) -> io::Result<Vec<u8>> {
+        let mut all_said = Vec::new();
+        let mut taken_count = 0;
         let mut buffer = [0_u8; HEADER_BYTES + PACKET_BYTES];
         let mut left = packet_count(fd_count, byte_count);
         let mut is_short = false;
@@ -117,16 +115,17 @@ impl Carrier {
                 std::cmp::Ordering::Greater => return Err(io::ErrorKind::InvalidData.into()),
             }
             is_short |= packet.is_short;
-            load.fds.extend(packet.fds);
-            load.bytes.extend_from_slice(said);
+            taken_count += packet.fds.len();
+            packet.fds.into_iter().for_each(&mut take);
+            all_said.extend_from_slice(said);
         }
         if is_short {
             return Err(io::Error::from_raw_os_error(libc::EMFILE));
         }
-        if load.fds.len() != fd_count || load.bytes.len() != byte_count {
+        if taken_count != fd_count || all_said.len() != byte_count {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        Ok(load)
+        Ok(all_said)
     }
 }
 
@@ -261,10 +260,10 @@ mod tests {
         let fds = vec![pipe.as_fd(); 600];
         let bytes = vec![7_u8; PACKET_BYTES * 4 + 1];
         let number = here.send(&fds, &bytes).expect("the other side is there");
-        let load = there
-            .receive(number, 600, bytes.len())
-            .expect("it was sent");
-        assert_eq!((load.fds.len(), load.bytes), (600, bytes));
+        let mut received = Vec::new();
+        let said = there.receive(number, 600, bytes.len(), |fd| received.push(fd));
+        assert_eq!(said.expect("it was sent"), bytes);
+        assert_eq!(received.len(), 600);
     }
 
     #[test]
@@ -275,12 +274,12 @@ mod tests {
         here.send(&[pipe.as_fd()], b"given up")
             .expect("it is there");
         let number = here.send(&[], b"this").expect("it is there");
-        let load = there.receive(number, 0, 4).expect("it was sent");
-        assert_eq!(load.bytes, b"this");
-        assert!(there.receive(number + 1, 1, 0).is_err());
+        let said = there.receive(number, 0, 4, drop).expect("it was sent");
+        assert_eq!(said, b"this");
+        assert!(there.receive(number + 1, 1, 0, drop).is_err());
         here.send(&[pipe.as_fd()], b"").expect("it is there");
-        assert!(there.receive(number + 1, 2, 0).is_err());
+        assert!(there.receive(number + 1, 2, 0, drop).is_err());
         drop(here);
-        assert!(there.receive(number + 2, 1, 0).is_err());
+        assert!(there.receive(number + 2, 1, 0, drop).is_err());
     }
 }

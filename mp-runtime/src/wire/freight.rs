@@ -105,27 +105,29 @@ impl Freight {
     pub(super) fn receive(&self, waybill: Waybill) -> io::Result<Cargo> {
         let mut cargo = Cargo::default();
         let (regions, loans) = (waybill.regions as usize, waybill.loans as usize);
-        let received =
-            self.carrier
-                .receive(waybill.number, regions, loans.saturating_mul(LOAN_BYTES));
-        let load = match received {
+        // A region that is here already is let go at once, and takes no descriptor meanwhile.
+        let adopt = |fd| match Region::adopt(fd) {
+            Ok(region) if cargo.loss.is_none() => cargo.regions.push(region),
+            Ok(_) => {}
+            Err(error) => cargo.loss = Some(error.to_string()),
+        };
+        let received = self.carrier.receive(
+            waybill.number,
+            regions,
+            loans.saturating_mul(LOAN_BYTES),
+            adopt,
+        );
+        let bytes = match received {
             Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                // Nobody knows which ones are missing.
+                cargo.regions.clear();
                 cargo.loss = Some("there are not enough free descriptors".into());
                 return Ok(cargo);
             }
             other => other?,
         };
-        for fd in load.fds {
-            match Region::adopt(fd) {
-                Ok(region) => cargo.regions.push(region),
-                Err(error) => {
-                    cargo.loss = Some(error.to_string());
-                    break;
-                }
-            }
-        }
         if !self.hands_over {
-            cargo.loans = take_over(&cargo, &load.bytes).map_err(io::Error::other)?;
+            cargo.loans = take_over(&cargo, &bytes).map_err(io::Error::other)?;
         }
         Ok(cargo)
     }
