@@ -8,6 +8,7 @@
 //! ```
 //!
 //! A failure prints the `MP_SWEEP` that repeats it.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![expect(
     unsafe_code,
     reason = "victims are forked, and values torn, as no safe code can"
@@ -84,7 +85,10 @@ type Pair = (u64, u64);
 /// What must be true of a lock whose victim went from (1, 1) to (2, 2).
 #[track_caller]
 fn check_pair(kill: &Kill, progress: u32, found: Pair, poisoned_by: Option<u32>) {
-    assert!(poisoned_by.is_none_or(|pid| pid == kill.pid), "{poisoned_by:?} {kill:?}");
+    assert!(
+        poisoned_by.is_none_or(|pid| pid == kill.pid),
+        "{poisoned_by:?} {kill:?}"
+    );
     match progress {
         BEFORE => assert_eq!(found, (1, 1)),
         INSIDE => assert!(poisoned_by.is_some(), "it was inside, and nobody is told"),
@@ -143,7 +147,9 @@ impl Bench {
 /// Runs a sweep on its own, and tells for how many of its kills `check` was true.
 fn sweep(sweep: Sweep<'_>, check: impl Fn(&Kill) -> bool) -> usize {
     let mut count = 0;
-    within(LIMIT, || sweep.run(|kill| count += usize::from(check(kill))));
+    within(LIMIT, || {
+        sweep.run(|kill| count += usize::from(check(kill)))
+    });
     count
 }
 
@@ -197,8 +203,7 @@ fn promise_11_a_waiter_that_is_killed_takes_no_lock_with_it() {
 fn promise_11_others_that_want_the_lock_as_well_get_it_and_are_told() {
     let _alone = sweep::alone();
     let bench = Bench::new();
-    let [rounds, told_of, tears, lies] =
-        [(); 4].map(|()| Shared::new(AtomicU64::new(0)).unwrap());
+    let [rounds, told_of, tears, lies] = [(); 4].map(|()| Shared::new(AtomicU64::new(0)).unwrap());
     // The two numbers are equal whenever nobody died with the lock.
     let hammer = || {
         let (mut guard, cause) = match bench.lock.lock() {
@@ -240,7 +245,11 @@ fn promise_11_others_that_want_the_lock_as_well_get_it_and_are_told() {
             AFTER => assert_eq!(pid, 0, "it was out, and somebody was told"),
             _ => {}
         }
-        assert_eq!(tears.load(Ordering::SeqCst), 0, "half a value was found without a word");
+        assert_eq!(
+            tears.load(Ordering::SeqCst),
+            0,
+            "half a value was found without a word"
+        );
         assert_eq!(lies.load(Ordering::SeqCst), 0, "nobody panicked");
         pid != 0
     });
@@ -330,7 +339,10 @@ fn zero_index() -> usize {
 #[mp::test]
 fn promise_11_sections_of_two_locks_outlive_whoever_is_killed_in_them() {
     let _alone = sweep::alone();
-    let (one, two) = (mp::shared!((1_u64, 1_u64)).unwrap(), mp::shared!((1_u64, 1_u64)).unwrap());
+    let (one, two) = (
+        mp::shared!((1_u64, 1_u64)).unwrap(),
+        mp::shared!((1_u64, 1_u64)).unwrap(),
+    );
     let progress = Progress::new();
     let other = mp::shared!(0).unwrap();
     let write = || {
@@ -472,7 +484,10 @@ fn promise_11_an_array_outlives_whoever_is_killed_while_it_splits_it_and_writes(
         .warm(|| warm_up(&other));
     let poisonings = sweep(of_split, |kill| {
         let (found, cause) = inherit_array(&array);
-        assert!(cause.is_none_or(|pid| pid == kill.pid), "{cause:?} {kill:?}");
+        assert!(
+            cause.is_none_or(|pid| pid == kill.pid),
+            "{cause:?} {kill:?}"
+        );
         match progress.get() {
             BEFORE => assert_eq!(found, [0; 4]),
             INSIDE => assert!(cause.is_some(), "it held chunks, and nobody is told"),
@@ -514,7 +529,10 @@ fn promise_11_whoever_waits_for_chunks_is_killed_and_another_gets_the_array() {
     sweep(of_wait, |kill| {
         chunks.take();
         let (found, cause) = inherit_array(&array);
-        assert!(cause.is_none_or(|pid| pid == kill.pid), "{cause:?} {kill:?}");
+        assert!(
+            cause.is_none_or(|pid| pid == kill.pid),
+            "{cause:?} {kill:?}"
+        );
         match progress.get() {
             BEFORE => assert_eq!(found, [0; 4]),
             INSIDE => assert!(cause.is_some(), "it was inside, and nobody is told"),
@@ -611,7 +629,11 @@ impl Library {
             Err(TryLockError::Poisoned(poisoned)) => (poisoned.into_inner(), true),
             Err(other) => panic!("{other:?}"),
         };
-        assert_eq!(is_poisoned, read.1.is_some(), "a writer is told what a reader is");
+        assert_eq!(
+            is_poisoned,
+            read.1.is_some(),
+            "a writer is told what a reader is"
+        );
         assert_eq!(*guard, read.0);
         *guard = (1, 1);
         self.lock.clear_poison();

@@ -1,4 +1,5 @@
 //! Locks in memory that processes share, and owners that do not come to their end.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 #![expect(
     unsafe_code,
     reason = "signals that interrupt are set up as a program would"
@@ -173,7 +174,10 @@ fn promise_11_of_many_waiters_one_is_told_and_all_get_the_lock() {
             let waiters = [(); 4].map(|()| mp::spawn!(take(lock.clone(), comes.clone())).unwrap());
             until(|| comes.load(Ordering::SeqCst) == 4);
             holder.kill().unwrap();
-            let told: Vec<u32> = waiters.into_iter().filter_map(|w| w.join().unwrap()).collect();
+            let told: Vec<u32> = waiters
+                .into_iter()
+                .filter_map(|w| w.join().unwrap())
+                .collect();
             assert_eq!(told, [pid]);
             assert_eq!(lock.get().unwrap(), 4);
         }
@@ -203,7 +207,10 @@ fn promise_11_killed_workers_of_a_pool_hand_their_locks_on() {
         let pool = Pool::new(3).unwrap();
         let (lock, pid) = (mp::shared!(0_u64).unwrap(), flag());
         let tasks: Vec<_> = (0..6)
-            .map(|_| pool.submit(hold_in_a_pool, (lock.clone(), pid.clone())).unwrap())
+            .map(|_| {
+                pool.submit(hold_in_a_pool, (lock.clone(), pid.clone()))
+                    .unwrap()
+            })
             .collect();
         for _ in 0..6 {
             until(|| raised(&pid));
@@ -287,7 +294,10 @@ fn promise_11_a_thread_that_ended_with_the_lock_blocks_nobody_though_its_process
             scope.spawn(|| std::mem::forget(lock.lock().unwrap()));
         });
         let pid = std::process::id();
-        assert_eq!(lock.lock().unwrap_err().cause(), PoisonCause::OwnerDied { pid });
+        assert_eq!(
+            lock.lock().unwrap_err().cause(),
+            PoisonCause::OwnerDied { pid }
+        );
         // The worker is none the worse.
         lock.clear_poison();
         pool.apply(forget_in_a_thread, (lock.clone(),)).unwrap();
@@ -311,13 +321,18 @@ fn a_living_thread_keeps_its_lock_whatever_the_others_of_its_process_do() {
     within(LIMIT, || {
         let (lock, has_it, may_end) = (mp::shared!(0_u64).unwrap(), flag(), flag());
         let call = (lock.clone(), has_it.clone(), may_end.clone());
-        let holder = mp::Builder::new().spawn(hold_in_a_thread_until_told, call).unwrap();
+        let holder = mp::Builder::new()
+            .spawn(hold_in_a_thread_until_told, call)
+            .unwrap();
         until(|| raised(&has_it));
         assert!(lock.is_locked());
         assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
         let start = Instant::now();
         let short = Duration::from_millis(120);
-        assert!(matches!(lock.lock_timeout(short), Err(TryLockError::TimedOut)));
+        assert!(matches!(
+            lock.lock_timeout(short),
+            Err(TryLockError::TimedOut)
+        ));
         assert!(start.elapsed() >= short);
         may_end.store(1, Ordering::SeqCst);
         holder.join().unwrap();
@@ -362,7 +377,10 @@ fn a_panic_poisons_until_somebody_says_that_all_is_in_order() {
         let poisoned = lock.lock().unwrap_err();
         assert_eq!(poisoned.cause(), PoisonCause::Panicked { pid });
         let text = poisoned.to_string();
-        assert!(text.contains(&pid.to_string()) && text.contains("panicked"), "{text}");
+        assert!(
+            text.contains(&pid.to_string()) && text.contains("panicked"),
+            "{text}"
+        );
         drop(poisoned);
         let errors = [
             lock.set(1).unwrap_err(),
@@ -377,7 +395,11 @@ fn a_panic_poisons_until_somebody_says_that_all_is_in_order() {
             assert_eq!(error.process_id(), Some(pid), "{error}");
         }
         assert!(errors[5].to_string().contains("Poisoned"), "{}", errors[5]);
-        assert_eq!(*lock.lock().unwrap_err().into_inner(), 7, "nothing was stored");
+        assert_eq!(
+            *lock.lock().unwrap_err().into_inner(),
+            7,
+            "nothing was stored"
+        );
         lock.clear_poison();
         assert!(!lock.is_poisoned());
         assert_eq!(lock.get().unwrap(), 7);
@@ -397,7 +419,11 @@ fn lock_twice(lock: Value<u64>) -> Vec<String> {
     kinds.push(mp::locked!(lock => *lock = 1).unwrap_err().kind());
     kinds.push(Error::from(lock.try_lock().unwrap_err()).kind());
     drop(guard);
-    kinds.push(mp::locked!(one = lock, two = lock => *one += *two).unwrap_err().kind());
+    kinds.push(
+        mp::locked!(one = lock, two = lock => *one += *two)
+            .unwrap_err()
+            .kind(),
+    );
     assert!(start.elapsed() < GENEROUS, "nothing was waited for");
     assert_eq!(lock.get().unwrap(), 0);
     kinds.iter().map(|kind| format!("{kind:?}")).collect()
@@ -410,7 +436,13 @@ fn to_lock_again_what_one_has_is_an_error_and_no_hang() {
         let deadlock = "WouldDeadlock";
         let expected = [deadlock, deadlock, deadlock, "TimedOut", deadlock];
         assert_eq!(lock_twice(lock.clone()), expected);
-        assert_eq!(mp::spawn!(lock_twice(lock.clone())).unwrap().join().unwrap(), expected);
+        assert_eq!(
+            mp::spawn!(lock_twice(lock.clone()))
+                .unwrap()
+                .join()
+                .unwrap(),
+            expected
+        );
     });
 }
 
@@ -441,7 +473,10 @@ fn wait_while_interrupted(lock: Value<u64>, comes: Flag) -> u64 {
     let start = Instant::now();
     let short = Duration::from_millis(100);
     let late = lock.lock_timeout(short);
-    assert!(matches!(late, Err(TryLockError::TimedOut)), "the test has it");
+    assert!(
+        matches!(late, Err(TryLockError::TimedOut)),
+        "the test has it"
+    );
     drop(late);
     assert!(start.elapsed() >= short, "a signal ended the wait");
     comes.fetch_add(1, Ordering::SeqCst);
@@ -457,8 +492,8 @@ fn promise_25_a_signal_ends_no_wait_for_a_lock() {
     within(LIMIT, || {
         let (lock, comes) = (mp::shared!(0_u64).unwrap(), flag());
         let guard = lock.lock().unwrap();
-        let waiters =
-            [(); 3].map(|()| mp::spawn!(wait_while_interrupted(lock.clone(), comes.clone())).unwrap());
+        let waiters = [(); 3]
+            .map(|()| mp::spawn!(wait_while_interrupted(lock.clone(), comes.clone())).unwrap());
         until(|| comes.load(Ordering::SeqCst) == 3);
         thread::sleep(Duration::from_millis(20));
         assert_eq!(*guard, 0, "the lock is ours");
@@ -573,12 +608,16 @@ fn nobody_starves_beside_two_who_hammer() {
             .each_ref()
             .map(|rounds| mp::spawn!(be_a_hammer(lock.clone(), rounds.clone())).unwrap());
         for _ in 0..50 {
-            let before = rounds.each_ref().map(|rounds| rounds.load(Ordering::SeqCst));
+            let before = rounds
+                .each_ref()
+                .map(|rounds| rounds.load(Ordering::SeqCst));
             drop(lock.lock().unwrap());
             drop(lock.lock_timeout(GENEROUS).unwrap());
             // Nor do the two.
             until(|| {
-                let now = rounds.each_ref().map(|rounds| rounds.load(Ordering::SeqCst));
+                let now = rounds
+                    .each_ref()
+                    .map(|rounds| rounds.load(Ordering::SeqCst));
                 now.iter().zip(&before).all(|(now, before)| now > before)
             });
         }
@@ -598,7 +637,9 @@ fn count_everywhere(value: Value<u64>, array: Array<u32>, count: u32) {
     for round in 0..count {
         value.update(|value| *value += 1).unwrap();
         *TOTAL.lock().unwrap() += 1;
-        TALLY.update(|tally| tally[round as usize % 5] += 1).unwrap();
+        TALLY
+            .update(|tally| tally[round as usize % 5] += 1)
+            .unwrap();
         let mut items = array.lock().unwrap();
         let len = items.len();
         items[round as usize % len] += 1;
@@ -725,7 +766,11 @@ fn promise_11_every_death_inside_is_told_and_nothing_else_is() {
         let told_count = arena.told_count.load(Ordering::SeqCst) as usize;
         let told = arena.told[..told_count].iter();
         let told: Vec<u32> = told.map(|pid| pid.load(Ordering::SeqCst)).collect();
-        assert_eq!(arena.tears.load(Ordering::SeqCst), 0, "half a value came without a word");
+        assert_eq!(
+            arena.tears.load(Ordering::SeqCst),
+            0,
+            "half a value came without a word"
+        );
         for pid in &inside {
             assert!(told.contains(pid), "{pid} died inside, told were {told:?}");
         }
@@ -733,7 +778,10 @@ fn promise_11_every_death_inside_is_told_and_nothing_else_is() {
         once.sort_unstable();
         once.dedup();
         assert_eq!(once.len(), told.len(), "{told:?}");
-        assert!(told.iter().all(|pid| died.contains(pid)), "{told:?} {died:?}");
+        assert!(
+            told.iter().all(|pid| died.contains(pid)),
+            "{told:?} {died:?}"
+        );
     });
 }
 

@@ -1,5 +1,6 @@
 //! Memory that processes share: how much there can be, what becomes of it in flight, and that nothing
 //! of it is left.
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod programs;
 mod watchdog;
@@ -59,7 +60,10 @@ impl Holdings {
         let resident = resident.and_then(|text| text.split_whitespace().next()?.parse().ok());
         Holdings {
             descriptors: programs::open_descriptors(),
-            shared: maps.lines().filter(|line| line.contains("memfd:mp")).count(),
+            shared: maps
+                .lines()
+                .filter(|line| line.contains("memfd:mp"))
+                .count(),
             mappings: maps.lines().count(),
             resident_kilobytes: resident.expect("the kernel knows"),
         }
@@ -93,7 +97,10 @@ fn check_round(warm: usize, count: usize, round: impl Fn(usize)) {
 
 #[mp::process_fn]
 fn sum_of_values(values: Vec<Value<u32>>) -> u64 {
-    values.iter().map(|value| u64::from(value.get().unwrap())).sum()
+    values
+        .iter()
+        .map(|value| u64::from(value.get().unwrap()))
+        .sum()
 }
 
 #[mp::test]
@@ -102,13 +109,23 @@ fn program_of_a_hundred_thousand_values() {
     program("program_of_a_hundred_thousand_values", || {
         limit(Resource::RLIMIT_NOFILE, 1024);
         let values: Vec<Value<u32>> = (0..100_000).map(|n| mp::shared!(n).unwrap()).collect();
-        assert!(values.iter().zip(0..).all(|(value, n)| value.get().unwrap() == n));
+        assert!(
+            values
+                .iter()
+                .zip(0..)
+                .all(|(value, n)| value.get().unwrap() == n)
+        );
         let step = values.len() / 1000;
         let sent: Vec<_> = values.iter().step_by(step).cloned().collect();
-        let sum = mp::spawn!(sum_of_values(sent.clone())).unwrap().join().unwrap();
+        let sum = mp::spawn!(sum_of_values(sent.clone()))
+            .unwrap()
+            .join()
+            .unwrap();
         assert_eq!(sum, (0..1000).map(|n| n * step as u64).sum::<u64>());
         let pool = Pool::new(2).unwrap();
-        let sums = pool.map(sum_of_values, sent.chunks(100).map(<[_]>::to_vec)).unwrap();
+        let sums = pool
+            .map(sum_of_values, sent.chunks(100).map(<[_]>::to_vec))
+            .unwrap();
         assert_eq!(sums.iter().sum::<u64>(), sum);
         // And all at once.
         let all = pool.apply(sum_of_values, (values,)).unwrap();
@@ -131,8 +148,17 @@ fn regions(count: u32) -> Vec<Shared<[u32]>> {
 fn check_regions(back: (u64, Vec<Shared<[u32]>>), sent: &[Shared<[u32]>]) {
     assert_eq!(back.0, (0..sent.len() as u64).sum::<u64>());
     assert_eq!(back.1.len(), sent.len());
-    assert!(sent.iter().zip(&back.1).all(|(one, other)| Shared::ptr_eq(one, other)));
-    assert!(back.1.iter().zip(0..).all(|(region, n)| region.iter().all(|&item| item == n)));
+    assert!(
+        sent.iter()
+            .zip(&back.1)
+            .all(|(one, other)| Shared::ptr_eq(one, other))
+    );
+    assert!(
+        back.1
+            .iter()
+            .zip(0..)
+            .all(|(region, n)| region.iter().all(|&item| item == n))
+    );
 }
 
 #[mp::test]
@@ -144,10 +170,16 @@ fn program_of_seven_hundred_regions() {
         let pool = Pool::new(1).unwrap();
         let own = programs::open_descriptors();
         for _ in 0..3 {
-            check_regions(pool.apply(give_back_summed, (sent.clone(),)).unwrap(), &sent);
+            check_regions(
+                pool.apply(give_back_summed, (sent.clone(),)).unwrap(),
+                &sent,
+            );
         }
         assert!(programs::open_descriptors() <= own);
-        let back = mp::spawn!(give_back_summed(sent.clone())).unwrap().join().unwrap();
+        let back = mp::spawn!(give_back_summed(sent.clone()))
+            .unwrap()
+            .join()
+            .unwrap();
         check_regions(back, &sent);
     });
 }
@@ -164,7 +196,10 @@ fn program_of_three_thousand_regions() {
         let sent = regions(3000);
         let pool = Pool::new(1).unwrap();
         for _ in 0..2 {
-            check_regions(pool.apply(give_back_summed, (sent.clone(),)).unwrap(), &sent);
+            check_regions(
+                pool.apply(give_back_summed, (sent.clone(),)).unwrap(),
+                &sent,
+            );
         }
     });
 }
@@ -216,7 +251,10 @@ fn program_without_descriptors() {
         limit(Resource::RLIMIT_NOFILE, 256);
         let pool = Pool::new(1).unwrap();
         let sent = regions(20);
-        check_regions(pool.apply(give_back_summed, (sent.clone(),)).unwrap(), &sent);
+        check_regions(
+            pool.apply(give_back_summed, (sent.clone(),)).unwrap(),
+            &sent,
+        );
         let own = programs::open_descriptors();
         for left in [0, 1, 2, 3, 5, 8, 12] {
             let taken = take_descriptors_but(left);
@@ -234,12 +272,18 @@ fn program_without_descriptors() {
             // Results that find no room are an error of their call, and no other's.
             let back = pool.apply(give_regions, (left as u32 + 20,));
             let text = back.map(|_| ()).unwrap_err().to_string();
-            assert!(text.contains("descriptor") || text.contains("open files"), "{text}");
+            assert!(
+                text.contains("descriptor") || text.contains("open files"),
+                "{text}"
+            );
             assert_eq!(pool.apply(square, (7,)).unwrap(), 49);
             drop(taken);
             let back = pool.apply(give_regions, (3,)).unwrap();
             assert_eq!(back[2][0], 2);
-            check_regions(pool.apply(give_back_summed, (sent.clone(),)).unwrap(), &sent);
+            check_regions(
+                pool.apply(give_back_summed, (sent.clone(),)).unwrap(),
+                &sent,
+            );
         }
         until(|| programs::open_descriptors() <= own);
         // The worker has no room for what it is sent.
@@ -254,7 +298,10 @@ fn program_without_descriptors() {
         assert_eq!(error.kind(), ErrorKind::Panicked, "{error}");
         assert_eq!(pool.apply(give_regions, (3,)).unwrap().len(), 3);
         pool.apply(limit_descriptors, (256,)).unwrap();
-        check_regions(pool.apply(give_back_summed, (sent.clone(),)).unwrap(), &sent);
+        check_regions(
+            pool.apply(give_back_summed, (sent.clone(),)).unwrap(),
+            &sent,
+        );
         pool.join().unwrap();
     });
 }
@@ -437,10 +484,19 @@ fn program_of_values_that_travel() {
                     (mp::shared!(n).unwrap(), region)
                 });
                 let back = pool.starmap(touch, calls).unwrap();
-                assert!(back.iter().zip(1..).all(|(back, n)| back.0.get().unwrap() == n));
-                assert!(back.iter().all(|back| back.2.load(Ordering::SeqCst) == LARGE as u64));
+                assert!(
+                    back.iter()
+                        .zip(1..)
+                        .all(|(back, n)| back.0.get().unwrap() == n)
+                );
+                assert!(
+                    back.iter()
+                        .all(|back| back.2.load(Ordering::SeqCst) == LARGE as u64)
+                );
             }
-            sizes.borrow_mut().push(pool.apply(shared_mappings, ()).unwrap());
+            sizes
+                .borrow_mut()
+                .push(pool.apply(shared_mappings, ()).unwrap());
         });
         let sizes = sizes.into_inner();
         // A worker keeps what it fills next, and nothing of what went through it.
@@ -460,7 +516,12 @@ fn promise_21_values_that_were_sent_and_returned_leave_nothing() {
 }
 
 #[mp::process_fn]
-fn hold_for_ever(value: Value<u64>, region: Shared<[u8]>, array: Array<u8>, comes: Shared<AtomicU32>) {
+fn hold_for_ever(
+    value: Value<u64>,
+    region: Shared<[u8]>,
+    array: Array<u8>,
+    comes: Shared<AtomicU32>,
+) {
     let own = Shared::from_slice(&[1_u8; LARGE]).unwrap();
     let chunks = array.split(3);
     comes.fetch_add(1, Ordering::SeqCst);
@@ -479,7 +540,12 @@ fn program_to_be_killed_with_memory() {
         let tasks: Vec<_> = (0..2)
             .map(|n| {
                 let region = Shared::from_slice(&[0_u8; LARGE]).unwrap();
-                let call = (mp::shared!(n).unwrap(), region, Array::zeroed(99).unwrap(), comes.clone());
+                let call = (
+                    mp::shared!(n).unwrap(),
+                    region,
+                    Array::zeroed(99).unwrap(),
+                    comes.clone(),
+                );
                 pool.submit(hold_for_ever, call).unwrap()
             })
             .collect();
@@ -492,8 +558,9 @@ fn program_to_be_killed_with_memory() {
 /// How many names there are in a directory.
 fn names_in(path: &str) -> Vec<String> {
     let entries = fs::read_dir(path).into_iter().flatten();
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
     names.sort();
     names
 }
@@ -521,11 +588,17 @@ fn promise_21_nothing_is_left_when_everybody_is_killed() {
             // Nobody has any of it.
             for id in programs::processes() {
                 let held = memory(id);
-                assert!(!held.iter().any(|one| inodes.contains(one)), "process {id} has {held:?}");
+                assert!(
+                    !held.iter().any(|one| inodes.contains(one)),
+                    "process {id} has {held:?}"
+                );
             }
         }
         assert_eq!(directory.entries(), Vec::<String>::new());
-        let left: Vec<_> = names_in("/dev/shm").into_iter().filter(|name| !shm.contains(name)).collect();
+        let left: Vec<_> = names_in("/dev/shm")
+            .into_iter()
+            .filter(|name| !shm.contains(name))
+            .collect();
         assert!(left.iter().all(|name| !name.contains("mp")), "{left:?}");
     });
 }
@@ -537,7 +610,9 @@ fn memory_of(id: u32) -> Vec<String> {
         let target = fs::read_link(path).unwrap_or_default();
         target.to_string_lossy().starts_with("/memfd:mp")
     };
-    let paths = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(of_ours);
+    let paths = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(of_ours);
     paths
         .filter_map(|path| {
             use std::os::unix::fs::MetadataExt as _;
@@ -550,13 +625,20 @@ fn memory_of(id: u32) -> Vec<String> {
 
 #[mp::process_fn]
 fn read_late(values: Vec<Shared<AtomicU64>>) -> u64 {
-    values.iter().map(|value| value.load(Ordering::SeqCst)).sum()
+    values
+        .iter()
+        .map(|value| value.load(Ordering::SeqCst))
+        .sum()
 }
 
 #[mp::process_fn]
 fn fresh(n: u64) -> (Shared<AtomicU64>, Shared<[u64]>, Array<u64>) {
     let array = Array::from_fn(10, |index| index as u64 * n).unwrap();
-    (Shared::new(AtomicU64::new(n)).unwrap(), Shared::from_slice(&vec![n; LARGE]).unwrap(), array)
+    (
+        Shared::new(AtomicU64::new(n)).unwrap(),
+        Shared::from_slice(&vec![n; LARGE]).unwrap(),
+        array,
+    )
 }
 
 #[mp::test]
@@ -566,7 +648,9 @@ fn what_is_sent_lives_though_nobody_holds_it() {
         // All wait in the queue behind the first, and their handles are gone here.
         let tasks: Vec<_> = (0..200)
             .map(|n| {
-                let values = (0..5).map(|_| Shared::new(AtomicU64::new(n)).unwrap()).collect();
+                let values = (0..5)
+                    .map(|_| Shared::new(AtomicU64::new(n)).unwrap())
+                    .collect();
                 pool.submit(read_late, (values,)).unwrap()
             })
             .collect();
@@ -585,7 +669,14 @@ fn what_is_returned_lives_though_its_maker_has_ended() {
             let (one, many, array) = process.join().unwrap();
             assert_eq!(one.load(Ordering::SeqCst), n);
             assert!(many.iter().all(|&item| item == n));
-            assert!(array.lock().unwrap().iter().copied().eq((0..10).map(|index| index * n)));
+            assert!(
+                array
+                    .lock()
+                    .unwrap()
+                    .iter()
+                    .copied()
+                    .eq((0..10).map(|index| index * n))
+            );
         }
         let pool = Pool::new(2).unwrap();
         let back = pool.map(fresh, 1..30).unwrap();
@@ -682,7 +773,12 @@ impl Serializer for Elsewhere {
     fn serialize_unit_struct(self, _: &'static str) -> Result<(), Refused> {
         Ok(())
     }
-    fn serialize_unit_variant(self, _: &'static str, _: u32, _: &'static str) -> Result<(), Refused> {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+    ) -> Result<(), Refused> {
         Ok(())
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -769,7 +865,10 @@ impl ser::SerializeStruct for Elsewhere {
 #[track_caller]
 fn check_says_why(result: Result<(), impl std::fmt::Display>) {
     let text = result.map_err(|error| error.to_string()).unwrap_err();
-    assert!(text.contains("argument") && text.contains("result"), "{text}");
+    assert!(
+        text.contains("argument") && text.contains("result"),
+        "{text}"
+    );
 }
 
 #[mp::test]
@@ -806,9 +905,9 @@ fn a_handle_is_there_again_when_its_item_runs_again() {
     within(LIMIT, || {
         let pool = Pool::builder().workers(2).retries(1).build().unwrap();
         let values: Vec<Value<u64>> = (0..20).map(|n| mp::shared!(n).unwrap()).collect();
-        let items = values.iter().map(|value| {
-            (value.clone(), Shared::new(AtomicU32::new(0)).unwrap())
-        });
+        let items = values
+            .iter()
+            .map(|value| (value.clone(), Shared::new(AtomicU32::new(0)).unwrap()));
         let back = pool.map(die_the_first_time, items).unwrap();
         for ((value, back), n) in values.iter().zip(&back).zip(1..) {
             assert!(Shared::ptr_eq(value, back));
@@ -841,8 +940,14 @@ fn pass_down(value: Value<u64>, depth: u32) -> Value<u64> {
         return increment(value);
     }
     match depth % 2 {
-        0 => mp::spawn!(pass_down(value, depth - 1)).unwrap().join().unwrap(),
-        _ => Pool::new(1).unwrap().apply(pass_down, (value, depth - 1)).unwrap(),
+        0 => mp::spawn!(pass_down(value, depth - 1))
+            .unwrap()
+            .join()
+            .unwrap(),
+        _ => Pool::new(1)
+            .unwrap()
+            .apply(pass_down, (value, depth - 1))
+            .unwrap(),
     }
 }
 
@@ -890,7 +995,10 @@ fn fill(mut chunk: ArrayChunk<u32>, with: u32) {
 #[mp::process_fn]
 fn fill_and_return(mut chunk: ArrayChunk<u32>) -> ArrayChunk<u32> {
     let start = chunk.start() as u32;
-    chunk.iter_mut().zip(start..).for_each(|(item, n)| *item = n);
+    chunk
+        .iter_mut()
+        .zip(start..)
+        .for_each(|(item, n)| *item = n);
     chunk
 }
 
@@ -921,7 +1029,10 @@ fn promise_11_a_chunk_whose_holder_does_not_come_to_its_end_poisons_the_array() 
             let pid = process.id();
             process.join().unwrap_err();
             // The other one is still out.
-            assert!(matches!(array.try_lock(), Err(TryLockError::WouldBlock)), "{end:?}");
+            assert!(
+                matches!(array.try_lock(), Err(TryLockError::WouldBlock)),
+                "{end:?}"
+            );
             chunks[0].fill(1);
             drop(chunks);
             let poisoned = array.lock().unwrap_err();
@@ -1034,7 +1145,10 @@ fn workers_split_arrays_as_well() {
     within(LIMIT, || {
         let array: Array<u32> = Array::zeroed(10).unwrap();
         for _ in 0..20 {
-            let chunks = mp::spawn!(split_and_return(array.clone())).unwrap().join().unwrap();
+            let chunks = mp::spawn!(split_and_return(array.clone()))
+                .unwrap()
+                .join()
+                .unwrap();
             assert_eq!(chunks.len(), 4);
             assert!(matches!(array.try_lock(), Err(TryLockError::WouldBlock)));
             drop(chunks);
@@ -1125,7 +1239,11 @@ fn an_array_that_was_locked_meanwhile_refuses_a_chunk_and_nothing_else_happens()
             let locked = array.lock_timeout(GENEROUS).map(|mut guard| guard.fill(1));
             assert!(locked.is_ok() || matches!(locked, Err(TryLockError::Poisoned(_))));
             match process.join() {
-                Ok(chunks) => assert!(chunks.iter().all(|chunk| chunk.iter().all(|&item| item == 9))),
+                Ok(chunks) => assert!(
+                    chunks
+                        .iter()
+                        .all(|chunk| chunk.iter().all(|&item| item == 9))
+                ),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::Decode, "{error}"),
             }
             array.clear_poison();
@@ -1140,14 +1258,22 @@ fn promise_21_what_a_worker_had_is_gone_when_it_is_killed() {
         let comes = Shared::new(AtomicU32::new(0)).unwrap();
         let array: Array<u8> = Array::zeroed(99).unwrap();
         let region = Shared::from_slice(&[0_u8; LARGE]).unwrap();
-        let call = (mp::shared!(0).unwrap(), region.clone(), array.clone(), comes.clone());
+        let call = (
+            mp::shared!(0).unwrap(),
+            region.clone(),
+            array.clone(),
+            comes.clone(),
+        );
         let process = mp::Builder::new().spawn(hold_for_ever, call).unwrap();
         until(|| comes.load(Ordering::SeqCst) == 1);
         kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGKILL).unwrap();
         let pid = process.id();
         process.join().unwrap_err();
         assert_eq!(memory_of(pid), Vec::<String>::new());
-        assert_eq!(array.lock().unwrap_err().cause(), PoisonCause::OwnerDied { pid });
+        assert_eq!(
+            array.lock().unwrap_err().cause(),
+            PoisonCause::OwnerDied { pid }
+        );
         assert_eq!(region.len(), LARGE);
     });
 }

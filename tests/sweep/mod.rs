@@ -78,7 +78,11 @@ impl Plan {
 }
 
 fn next_prime(from: usize) -> usize {
-    let is_prime = |n: usize| (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
+    let is_prime = |n: usize| {
+        (2..)
+            .take_while(|d| d * d <= n)
+            .all(|d| !n.is_multiple_of(d))
+    };
     (from.max(2)..)
         .find(|&n| is_prime(n))
         .expect("there is always a larger one")
@@ -158,7 +162,9 @@ impl<'s> Sweep<'s> {
         let mut is_complete = false;
         while !is_complete {
             let report = Report { plan: &plan, steps };
-            is_complete = self.kill_after(steps, is_collected_late, &mut check).is_complete;
+            is_complete = self
+                .kill_after(steps, is_collected_late, &mut check)
+                .is_complete;
             drop(report);
             steps += plan.stride;
             is_collected_late = !is_collected_late;
