@@ -741,7 +741,6 @@ fn promise_11_every_death_inside_is_told_and_nothing_else_is() {
         };
         let start = |index: usize| mp::spawn!(fight(arena.clone(), index)).unwrap();
         let mut fighters: Vec<_> = (0..3).map(start).collect();
-        let mut first = 0;
         let (mut died, mut inside) = (Vec::new(), Vec::new());
         for kill in 0..KILLS {
             let before = arena.rounds.load(Ordering::SeqCst);
@@ -751,10 +750,9 @@ fn promise_11_every_death_inside_is_told_and_nothing_else_is() {
             victim.kill().unwrap();
             victim.join().unwrap_err();
             died.push(pid);
-            if arena.inside[first].load(Ordering::SeqCst) == 1 {
+            if arena.inside[kill].load(Ordering::SeqCst) == 1 {
                 inside.push(pid);
             }
-            first += 1;
             fighters.push(start(kill + 3));
         }
         let before = arena.rounds.load(Ordering::SeqCst);

@@ -3,7 +3,7 @@
 //! The victim is a raw fork of the test, so that it has all that the test has mapped, and runs
 //! nothing but the operation. It stops itself before the operation and after it; in between it is
 //! stepped, one instruction after the other, and killed where the sweep wants it. A system call
-//! is one step.
+//! is one step, and so is each round of an instruction that repeats itself.
 //!
 //! How many steps apart the kills are follows from the length of the operation, so that a sweep has
 //! about [`KILLS`] of them: a prime number, from a random start; a failure prints both.
@@ -21,11 +21,11 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 /// About so many kills a sweep has when it does not kill everywhere.
-const KILLS: usize = 40;
+const KILLS: usize = 24;
 /// About so many steps it takes then; long operations have fewer kills.
-const STEPS: usize = 100_000;
+const STEPS: usize = 20_000;
 /// But not fewer than this.
-const KILLS_LEAST: usize = 6;
+const KILLS_LEAST: usize = 2;
 /// Who takes more steps than this waits for something that never comes.
 const STEP_LIMIT: usize = 400_000;
 
@@ -149,8 +149,8 @@ impl<'s> Sweep<'s> {
         }
     }
 
-    /// Kills victims of the operation after more and more steps, until it completes. After each
-    /// kill `check` looks at what it left behind.
+    /// Kills a victim after the whole operation, and others after more and more steps of it. After
+    /// each kill `check` looks at what it left behind.
     pub(crate) fn run(&self, mut check: impl FnMut(&Kill)) {
         let _pinned = Pinned::here();
         let first = self.kill_after(STEP_LIMIT, false, &mut check);
@@ -159,12 +159,9 @@ impl<'s> Sweep<'s> {
         let mut steps = plan.start;
         let mut is_collected_late = false;
         // With others at work, one victim takes more steps than another.
-        let mut is_complete = false;
-        while !is_complete {
+        while steps < first.steps {
             let report = Report { plan: &plan, steps };
-            is_complete = self
-                .kill_after(steps, is_collected_late, &mut check)
-                .is_complete;
+            self.kill_after(steps, is_collected_late, &mut check);
             drop(report);
             steps += plan.stride;
             is_collected_late = !is_collected_late;
