@@ -160,3 +160,143 @@ fn kind<K: 'static>() -> u64 {
     TypeId::of::<K>().hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::value::{Error, SeqDeserializer};
+    use serde::de::{IntoDeserializer, Visitor};
+    use serde::forward_to_deserialize_any;
+
+    use super::*;
+    use crate::shm::Content;
+
+    /// A field of a parcel as a hostile process may have written it.
+    #[derive(Clone, Copy)]
+    enum Field {
+        Region(u32),
+        Number(u128),
+    }
+
+    impl<'de> Deserializer<'de> for Field {
+        type Error = Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            match self {
+                Field::Region(region) => visitor.visit_u32(region),
+                Field::Number(number) => visitor.visit_u128(number),
+            }
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+            option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum
+            identifier ignored_any
+        }
+    }
+
+    impl IntoDeserializer<'_, Error> for Field {
+        type Deserializer = Field;
+
+        fn into_deserializer(self) -> Field {
+            self
+        }
+    }
+
+    const REGION_BYTES: usize = 8192;
+
+    fn cargo() -> Arc<Cargo> {
+        let region = Region::create(REGION_BYTES).expect("there is memory");
+        Arc::new(Cargo {
+            regions: vec![region],
+            ..Cargo::default()
+        })
+    }
+
+    /// Receives a `T` that is said to be at `offset`, with `len` elements. Gives where it is and
+    /// how many elements it has.
+    fn receive_at<T: Content + ?Sized>(
+        region: u32,
+        offset: usize,
+        len: usize,
+        kind: u64,
+    ) -> Result<(usize, usize), String> {
+        let fields = [
+            Field::Region(region),
+            Field::Number(((offset as u128) << 64) | len as u128),
+            Field::Number(kind.into()),
+        ];
+        receive::<u8, _>(SeqDeserializer::new(fields.into_iter()), T::layout)
+            .map(|(block, len)| (block.offset(), len))
+            .map_err(|error: Error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_in_bounds_is_taken_in() {
+        transit_of(|own| {
+            assert_eq!(receive_at::<u64>(0, 4096, 1, own), Ok((4096, 1)));
+            let all = receive_at::<[u64]>(0, 0, REGION_BYTES / 8, own);
+            assert_eq!(all, Ok((0, REGION_BYTES / 8)));
+            let none = receive_at::<[u64]>(0, REGION_BYTES, 0, own);
+            assert_eq!(none, Ok((REGION_BYTES, 0)));
+        });
+    }
+
+    #[test]
+    fn what_a_hostile_process_makes_up_is_refused() {
+        transit_of(|own| {
+            let refused = |result: Result<(usize, usize), String>, reason: &str| {
+                let text = result.expect_err("it is made up");
+                assert!(text.contains(reason), "{text}");
+            };
+            for region in [1, u32::MAX] {
+                refused(receive_at::<u64>(region, 0, 1, own), "not among what came");
+            }
+            refused(receive_at::<u64>(0, 0, 1, own ^ 1), "another type");
+            for offset in [
+                REGION_BYTES,
+                REGION_BYTES - 7,
+                usize::MAX,
+                usize::MAX - 7,
+                4,
+                4095,
+            ] {
+                refused(
+                    receive_at::<u64>(0, offset, 1, own),
+                    "outside of its memory",
+                );
+            }
+            for len in [0, 2, usize::MAX] {
+                refused(receive_at::<u64>(0, 0, len, own), "length is impossible");
+            }
+            for len in [usize::MAX, usize::MAX / 8 + 1, 1 << 61] {
+                refused(receive_at::<[u64]>(0, 0, len, own), "length is impossible");
+            }
+            for (offset, len) in [
+                (0, REGION_BYTES / 8 + 1),
+                (8, REGION_BYTES / 8),
+                (0, 1 << 59),
+            ] {
+                let result = receive_at::<[u64]>(0, offset, len, own);
+                refused(result, "outside of its memory");
+            }
+        });
+    }
+
+    #[test]
+    fn without_a_message_and_with_a_part_of_it_the_reason_is_told() {
+        let own = kind::<u8>();
+        let text = receive_at::<u64>(0, 0, 1, own).expect_err("there is no message");
+        assert!(text.contains("as an argument or a result"), "{text}");
+        let lost = Arc::new(Cargo {
+            loss: Some("it rained".into()),
+            ..Cargo::default()
+        });
+        let text = arrived(&lost, || receive_at::<u64>(0, 0, 1, own)).expect_err("it is lost");
+        assert!(text.contains("it rained"), "{text}");
+    }
+
+    /// Runs `test` with a region that has come in, and the hash of the type it is sent as.
+    fn transit_of(test: impl FnOnce(u64)) {
+        arrived(&cargo(), || test(kind::<u8>()));
+    }
+}
