@@ -1,6 +1,7 @@
 //! The programs of a Python `multiprocessing` tutorial: `cargo run --release --example tour`. It
 //! takes half a minute, most of which is spent asleep on purpose.
 
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,44 @@ fn sum(n: u32) -> f64 {
 fn slow_square(x: i64) -> i64 {
     sleep(Duration::from_secs(1));
     x * x
+}
+
+const ALIVE: &str = "nobody dies with a lock here";
+
+/// What the parent made is what is changed here: no copy, and no result.
+#[mp::process_fn]
+fn change(number: Value<f64>, array: Array<i32>) {
+    number.set(2.5).expect(ALIVE);
+    for item in array.lock().expect(ALIVE).iter_mut() {
+        *item = -*item;
+    }
+}
+
+/// Adds five times, slowly: what is added between the look and the store is lost.
+#[mp::process_fn]
+fn add(total: Shared<[AtomicU32; 2]>, step: u32, lock: Option<Lock>) {
+    let [total, arrived] = &*total;
+    arrived.fetch_add(1, SeqCst);
+    while arrived.load(SeqCst) < 2 {
+        thread::yield_now(); // until the other is here too
+    }
+    let _guard = lock.as_ref().map(|lock| lock.lock().expect(ALIVE));
+    for _ in 0..5 {
+        let after = total.load(SeqCst) + step;
+        sleep(Duration::from_millis(100));
+        total.store(after, SeqCst);
+        println!("+ {step} = {after}");
+    }
+}
+
+/// Has two processes add 20 in all, and tells how much of it was lost.
+fn race(lock: Option<Lock>) -> Result<u32, Error> {
+    let total = Shared::new([AtomicU32::new(0), AtomicU32::new(0)])?;
+    let one = mp::spawn!(add(total.clone(), 1, lock.clone()))?;
+    let three = mp::spawn!(add(total.clone(), 3, lock))?;
+    one.join()?;
+    three.join()?;
+    Ok(20 - total[0].load(SeqCst))
 }
 
 fn timed<R: std::fmt::Debug>(what: &str, run: impl FnOnce() -> R) -> R {
@@ -55,5 +94,10 @@ fn main() -> Result<(), Error> {
     timed("squares by all processors", || squares_by(mp::cpu_count()))?;
     timed("by two workers", || squares_by(2))?;
     timed("no pool", || Vec::from_iter((0..10).map(*slow_square)));
+    let (number, array) = (mp::shared!(0.0)?, Array::from_slice(&[0, 1, 2, 3])?);
+    mp::spawn!(change(number.clone(), array.clone()))?.join()?;
+    println!("shared: {}, {:?}", number.get()?, array.lock()?);
+    println!("lost without a lock: {}", race(None)?);
+    println!("lost with a lock: {}", race(Some(mp::shared!(())?))?);
     Ok(())
 }

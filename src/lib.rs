@@ -35,6 +35,15 @@
 //! | results as they come, of an endless iterator | [`Pool::imap`], [`Pool::imap_unordered`] |
 //! | one call now, its result later | [`Pool::submit`] |
 //! | all of that without making a pool | the functions of [`mp::pool`](pool) |
+//! | data that workers read, without a copy for each | [`Shared::from_slice`], a `Shared<[T]>` |
+//! | numbers that all count up | atomics in a [`Shared`] |
+//! | a value that all change, one at a time | [`shared!(value)`](shared!), a [`Value`] |
+//! | the same, without handing it to anybody | [`shared! { static … }`](shared!) |
+//! | several such values changed as one | [`locked!`] |
+//! | an array that each worker fills a part of | [`Array::split`], an [`ArrayChunk`] each |
+//! | an array that all change, one at a time | [`Array`], and its lock |
+//! | one at a time for something else, such as a file | [`Lock`] |
+//! | your own types in all of these | [`derive(Shareable)`](derive@Shareable) |
 //!
 //! # Rules
 //!
@@ -47,6 +56,15 @@
 //! - `ipc_channel`'s senders, receivers and regions are arguments and results too, at most 48 in
 //!   one value.
 //! - A process ends with its parent, however that ends. Ctrl-C is for the parent alone.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `bytemuck` | `shareable_pod!` and `Pod`: types that are `bytemuck::Pod` in shared memory |
+//! | `ndarray` | the module `ndarray`: shared memory as arrays of `ndarray`, without copying |
 #![forbid(unsafe_code)]
 
 #[doc(hidden)]
@@ -97,6 +115,14 @@ pub mod sync {
         RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
     };
 }
+
+#[cfg(feature = "bytemuck")]
+mod shareable_pod;
+#[cfg(feature = "bytemuck")]
+pub use mp_runtime::shm::Pod;
+
+#[cfg(feature = "ndarray")]
+pub mod ndarray;
 
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
 

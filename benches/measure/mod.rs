@@ -8,6 +8,14 @@
     reason = "a module of every bench, of which none uses all of it"
 )]
 
+#[expect(unsafe_code, reason = "the peer of shared memory is raw calls")]
+pub(crate) mod page;
+#[expect(
+    unsafe_code,
+    reason = "a mutex of POSIX threads is raw calls, and the peer of ours"
+)]
+pub(crate) mod robust;
+
 use std::env;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -36,6 +44,8 @@ pub(crate) fn size(full: usize, quick: usize) -> usize {
 /// One way to do it; each call does it once, or as often as the bench's `per` says.
 pub(crate) struct Contestant<'a> {
     name: String,
+    /// How many operations one run is.
+    operations: usize,
     run: Box<dyn FnMut() -> Result<(), Failure> + 'a>,
     seconds: Vec<f64>,
 }
@@ -43,7 +53,7 @@ pub(crate) struct Contestant<'a> {
 /// The contestants of one claim; the first is ours.
 pub(crate) struct Contest<'a> {
     title: String,
-    /// How many operations one run of a contestant is.
+    /// How many operations one run of a contestant is, unless it says otherwise.
     operations: usize,
     contestants: Vec<Contestant<'a>>,
     notes: Vec<String>,
@@ -65,11 +75,27 @@ impl<'a> Contest<'a> {
         name: impl Into<String>,
         run: impl FnMut() -> Result<(), Failure> + 'a,
     ) {
+        self.enter_many(name, self.operations, run);
+    }
+
+    /// Adds a contestant of which one run is so many operations.
+    pub(crate) fn enter_many(
+        &mut self,
+        name: impl Into<String>,
+        operations: usize,
+        run: impl FnMut() -> Result<(), Failure> + 'a,
+    ) {
         self.contestants.push(Contestant {
             name: name.into(),
+            operations,
             run: Box::new(run),
             seconds: Vec::new(),
         });
+    }
+
+    /// Adds a line below the table.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
     }
 
     /// Adds what a script of `benches/python` measures: it prints lines of a name and seconds for
@@ -120,7 +146,7 @@ impl<'a> Contest<'a> {
                 let start = Instant::now();
                 (contestant.run)()?;
                 let seconds = start.elapsed().as_secs_f64();
-                contestant.seconds.push(seconds / self.operations as f64);
+                (contestant.seconds).push(seconds / contestant.operations as f64);
             }
         }
         let mut rows: Vec<_> = (self.contestants.iter_mut())
@@ -137,6 +163,7 @@ impl<'a> Contest<'a> {
         for (row, (name, seconds)) in rows.iter().enumerate() {
             let ratio = match row {
                 0 => String::new(),
+                _ if ours < seconds / 100.0 => format!("1/{:.0}", seconds / ours),
                 _ => format!("{:.2} x", ours / seconds),
             };
             println!(

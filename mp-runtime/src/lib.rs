@@ -37,6 +37,7 @@ pub mod pool;
 pub mod __private {
     //! What the macros' output names. Not part of the public API.
 
+    pub use bytemuck;
     pub use inventory;
 
     pub use crate::process::enter_test;

@@ -26,10 +26,12 @@ mod region;
 mod heap;
 pub(crate) mod lease;
 mod shareable;
+mod pod;
 mod shared;
 pub(crate) mod transit;
 
 pub use heap::Place;
+pub use pod::Pod;
 pub(crate) use region::Region;
 pub use shareable::{AnyBits, Content, Mend, Optional, Shareable};
 pub use shared::Shared;
