@@ -758,6 +758,7 @@ fn promise_11_every_death_inside_is_told_and_nothing_else_is() {
         let before = arena.rounds.load(Ordering::SeqCst);
         until(|| arena.rounds.load(Ordering::SeqCst) > before + 3);
         for fighter in fighters {
+            died.push(fighter.id());
             fighter.kill().unwrap();
             fighter.wait();
         }

@@ -306,6 +306,34 @@ fn program_without_descriptors() {
     });
 }
 
+#[mp::test]
+#[ignore = "a program that another test runs"]
+fn program_that_has_no_room_for_a_chunk() {
+    program("program_that_has_no_room_for_a_chunk", || {
+        limit(Resource::RLIMIT_NOFILE, 256);
+        let pool = Pool::new(1).unwrap();
+        let array: Array<u32> = Array::zeroed(10).unwrap();
+        assert_eq!(pool.apply(square, (7,)).unwrap(), 49);
+        let taken = take_descriptors_but(0);
+        let back = pool.apply(fill_and_return, (array.split(1).remove(0),));
+        assert_eq!(back.map(drop).unwrap_err().kind(), ErrorKind::Decode);
+        drop(taken);
+        // Nobody has it, though the worker that sent it lives.
+        assert!(array.lock_timeout(GENEROUS).is_ok());
+        drop(
+            pool.apply(fill_and_return, (array.split(1).remove(0),))
+                .unwrap(),
+        );
+        assert!(array.lock().unwrap().iter().copied().eq(0..10));
+    });
+}
+
+#[test]
+#[ignore = "it comes back when the worker that sent it ends, and not before"]
+fn promise_23_a_chunk_that_finds_no_room_comes_back() {
+    check("program_that_has_no_room_for_a_chunk");
+}
+
 #[test]
 fn promise_23_without_descriptors_there_are_errors_and_nothing_is_lost() {
     check("program_without_descriptors");
