@@ -1,10 +1,7 @@
 //! Locks in memory that processes share, and owners that do not come to their end.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-#![expect(
-    unsafe_code,
-    reason = "signals that interrupt are set up as a program would"
-)]
 
+mod interruption;
 mod watchdog;
 
 use std::hint::black_box;
@@ -15,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use mp::prelude::*;
 use mp::sync::{Mutex, PoisonCause, TryLockError};
-use nix::libc;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 
+use interruption::be_interrupted;
 use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -444,27 +441,6 @@ fn to_lock_again_what_one_has_is_an_error_and_no_hang() {
             expected
         );
     });
-}
-
-extern "C" fn ignore(_signal: libc::c_int) {}
-
-/// Has signals interrupt whatever this process does, about every half millisecond.
-fn be_interrupted() {
-    let (handler, none) = (SigHandler::Handler(ignore), SigSet::empty());
-    let action = SigAction::new(handler, SaFlags::empty(), none);
-    // SAFETY: the handler does nothing.
-    unsafe { sigaction(Signal::SIGALRM, &action) }.expect("it can be set");
-    let interval = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 500,
-    };
-    let timer = libc::itimerval {
-        it_interval: interval,
-        it_value: interval,
-    };
-    // SAFETY: both pointers are valid for the call; the second is null, which is allowed.
-    let set = unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) };
-    assert_eq!(set, 0, "there is a timer");
 }
 
 #[mp::process_fn]

@@ -2,6 +2,7 @@
 //! are killed in them.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
+mod interruption;
 mod watchdog;
 
 use std::cell::Cell;
@@ -799,21 +800,31 @@ fn use_everything(all: Shared<Everything>, is_first: bool) {
     }
 }
 
+#[mp::process_fn]
+fn use_everything_interrupted(all: Shared<Everything>, is_first: bool) {
+    interruption::be_interrupted();
+    use_everything(all, is_first);
+}
+
+fn everything() -> Shared<Everything> {
+    let all = Everything {
+        mutex: Mutex::new(0),
+        rwlock: RwLock::new(0),
+        reentrant: ReentrantMutex::new(0),
+        semaphore: Semaphore::new(1),
+        event: Event::new(),
+        condvar: Condvar::new(),
+        barrier: Barrier::new(2),
+        once: Once::new(),
+        cell: OnceLock::new(),
+    };
+    Shared::new(all).unwrap()
+}
+
 #[mp::test]
 fn all_of_them_live_in_one_value() {
     within(LIMIT, || {
-        let all = Everything {
-            mutex: Mutex::new(0),
-            rwlock: RwLock::new(0),
-            reentrant: ReentrantMutex::new(0),
-            semaphore: Semaphore::new(1),
-            event: Event::new(),
-            condvar: Condvar::new(),
-            barrier: Barrier::new(2),
-            once: Once::new(),
-            cell: OnceLock::new(),
-        };
-        let all = Shared::new(all).unwrap();
+        let all = everything();
         let other = mp::spawn!(use_everything(all.clone(), true)).unwrap();
         use_everything(all.clone(), false);
         other.join().unwrap();
@@ -822,5 +833,46 @@ fn all_of_them_live_in_one_value() {
         assert_eq!(all.reentrant.get().unwrap(), 400);
         assert_eq!(all.semaphore.value().unwrap(), 1);
         assert!(all.semaphore.acquire_timeout(GENEROUS).is_ok());
+    });
+}
+
+#[mp::process_fn]
+fn time_out_everywhere(all: Shared<Everything>) {
+    interruption::be_interrupted();
+    let check = |wait: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        assert!(!wait(), "nothing came");
+        assert!(start.elapsed() >= SHORT, "a signal ended the wait");
+    };
+    check(&|| all.event.wait_timeout(SHORT));
+    check(&|| all.semaphore.permit_timeout(SHORT).is_ok());
+    check(&|| all.semaphore.acquire_timeout(SHORT).is_ok());
+    check(&|| all.rwlock.write_timeout(SHORT).is_ok());
+    check(&|| all.reentrant.lock_timeout(SHORT).is_ok());
+    check(&|| {
+        let guard = all.mutex.lock().unwrap();
+        let waited = all.condvar.wait_timeout_while(guard, SHORT, |_| true);
+        !waited.unwrap().1.timed_out()
+    });
+    check(&|| all.barrier.wait_timeout(SHORT).is_ok());
+}
+
+#[mp::test]
+fn promise_25_no_signal_ends_a_wait_for_a_primitive() {
+    within(LIMIT, || {
+        let all = everything();
+        let one = mp::spawn!(use_everything_interrupted(all.clone(), true)).unwrap();
+        let other = mp::spawn!(use_everything_interrupted(all.clone(), false)).unwrap();
+        one.join().unwrap();
+        other.join().unwrap();
+        assert_eq!(all.mutex.get().unwrap(), 600);
+
+        let _permit = all.semaphore.permit().unwrap();
+        let _reader = all.rwlock.read().unwrap();
+        let _guard = all.reentrant.lock().unwrap();
+        mp::spawn!(time_out_everywhere(all.clone()))
+            .unwrap()
+            .join()
+            .unwrap();
     });
 }
