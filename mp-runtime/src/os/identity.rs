@@ -79,6 +79,20 @@ impl ThreadName {
     pub(crate) fn is_alive(self) -> bool {
         is_alive(self.0, |_| true)
     }
+
+    /// Whether any thread can still run of the process with this id, which this thread is, or was,
+    /// one of. Costs a few system calls.
+    pub(crate) fn is_process_alive(self, process_id: u32) -> bool {
+        let moment = (self.0 >> MOMENT_SHIFT) as u32;
+        match Stat::read(&process_id.to_string()) {
+            Ok(stat) => {
+                // A process is no younger than its threads, so a younger one has taken the id.
+                let is_another = moment != 0 && stat.moment.wrapping_sub(moment).cast_signed() > 0;
+                !(is_another || stat.has_ended() && stat.thread_count <= 1)
+            }
+            Err(_) => is_there(process_id),
+        }
+    }
 }
 
 impl ProcessName {
@@ -165,8 +179,7 @@ fn is_alive(name: u64, ended_counts: impl FnOnce(&Stat) -> bool) -> bool {
     match Stat::read(&id.to_string()) {
         Ok(stat) => {
             let is_another = moment != 0 && stat.moment != moment;
-            let has_ended = matches!(stat.state, b'Z' | b'X' | b'x');
-            !(is_another || has_ended && ended_counts(&stat))
+            !(is_another || stat.has_ended() && ended_counts(&stat))
         }
         // Either it went meanwhile, or /proc cannot be read: then what the kernel says decides.
         Err(_) => is_there(id),
@@ -197,6 +210,10 @@ impl Stat {
         let mut file = File::open(format!("/proc/{who}/stat"))?;
         let count = super::uninterrupted(|| file.read(&mut text))?;
         Stat::parse(&text[..count]).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state, b'Z' | b'X' | b'x')
     }
 
     /// Reads one line. The second field is a name in parentheses that may hold anything.
@@ -245,6 +262,19 @@ mod tests {
         assert!(!ThreadName::NOBODY.is_alive());
         assert!(ProcessName::current().is_alive());
         assert_eq!(ProcessName::current().id(), std::process::id());
+    }
+
+    #[test]
+    fn a_process_outlives_its_threads() {
+        let ended = std::thread::spawn(ThreadName::current)
+            .join()
+            .expect("it does not panic");
+        assert!(ended.is_process_alive(std::process::id()));
+        // The limit itself is no process's id.
+        assert!(!ended.is_process_alive(1 << 22));
+        // Long before this process, so the id must have been another's then.
+        let earlier = ThreadName(ended.0 & u64::from(u32::MAX) | (1 << MOMENT_SHIFT));
+        assert!(!earlier.is_process_alive(std::process::id()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PoisonCause {
-    /// The process (or the thread) that had the lock ended while it had it.
+    /// The process that had the lock ended while it had it.
     OwnerDied {
         /// The id of that process.
         pid: u32,

@@ -48,7 +48,10 @@
 //! | between the word and the wake-up | free | an ordinary lock, at the latest after its slice |
 //! | as a next owner, before it has poisoned | a dead owner, `holder` the first one's process | the same as that next owner would |
 //!
-//! A sleeper looks whether the owner is alive after each slice of at most 50 ms.
+//! A sleeper looks whether the owner is alive after each slice of at most 50 ms. An owner in its
+//! critical section is dead when its process is: its thread alone may have ended and left a
+//! reference to the data to another thread, with a guard that was leaked. As with std's, such a
+//! lock stays locked.
 //!
 //! Any bits at all in the three words may lead to an error or a wait, never to a panic.
 
@@ -263,9 +266,7 @@ impl RawMutex {
         let is_taken = if word & LENT != 0 {
             self.claim_loan(word, me)
         } else {
-            !is_free(word)
-                && !ThreadName::of_word(word).is_alive()
-                && self.take(word, me.word() | WAITERS)
+            !is_free(word) && self.is_abandoned(word) && self.take(word, me.word() | WAITERS)
         };
         if !is_taken {
             return false;
@@ -280,6 +281,18 @@ impl RawMutex {
             self.holder.store(0, Ordering::Relaxed);
         }
         true
+    }
+
+    /// Whether the owner that `word` names will never give it back. A thread that has ended may have
+    /// handed a reference to the data on before, if it leaked its guard; so where a critical section
+    /// has begun the whole process must be gone.
+    fn is_abandoned(&self, word: u64) -> bool {
+        let owner = ThreadName::of_word(word);
+        !owner.is_alive()
+            && match self.holder.load(Ordering::Relaxed) {
+                0 => true,
+                process_id => !owner.is_process_alive(process_id),
+            }
     }
 
     /// Takes what was lent, if all leases are over.

@@ -45,21 +45,22 @@ impl Freight {
     /// If the other side did not send what it says.
     pub(super) fn receive(&self, waybill: Waybill) -> io::Result<Cargo> {
         let mut cargo = Cargo::default();
-        let fds = match self.0.receive(waybill.number, waybill.regions as usize) {
+        // A region that is here already is let go at once, and takes no descriptor meanwhile.
+        let adopt = |fd| match Region::adopt(fd) {
+            Ok(region) if cargo.loss.is_none() => cargo.regions.push(region),
+            Ok(_) => {}
+            Err(error) => cargo.loss = Some(error.to_string()),
+        };
+        match self
+            .0
+            .receive(waybill.number, waybill.regions as usize, adopt)
+        {
             Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
+                // Nobody knows which ones are missing.
+                cargo.regions.clear();
                 cargo.loss = Some("there are not enough free descriptors".into());
-                return Ok(cargo);
             }
             other => other?,
-        };
-        for fd in fds {
-            match Region::adopt(fd) {
-                Ok(region) => cargo.regions.push(region),
-                Err(error) => {
-                    cargo.loss = Some(error.to_string());
-                    break;
-                }
-            }
         }
         Ok(cargo)
     }
