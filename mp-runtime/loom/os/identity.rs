@@ -103,6 +103,10 @@ impl ThreadName {
         self.0
     }
 
+    pub(crate) fn is_process_alive(self, _process_id: u32) -> bool {
+        self.is_alive()
+    }
+
     pub(crate) fn is_alive(self) -> bool {
         is_alive(self.0)
     }
