@@ -47,12 +47,12 @@ impl Carrier {
         }
     }
 
-    /// Sends a load, and gives its number.
+    /// Sends a load, and gives its number. It waits while earlier ones fill the socket's buffer: they
+    /// were announced, so the other side is about to take them out.
     ///
     /// # Errors
     ///
-    /// If the other side is gone, if the load does not fit into the socket's buffer, or if too many
-    /// descriptors are on their way: without privileges, as many of a user as one process may have
+    /// If the other side is gone, or too many descriptors are on their way: without privileges, as many of a user as one process may have
     /// (`ETOOMANYREFS`, unix(7)).
     pub(crate) fn send(&self, fds: &[BorrowedFd<'_>]) -> io::Result<u64> {
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
@@ -238,13 +238,5 @@ mod tests {
         assert!(there.receive(number + 1, 2, drop).is_err());
         drop(here);
         assert!(there.receive(number + 2, 1, drop).is_err());
-    }
-
-    #[test]
-    fn what_does_not_fit_is_an_error_and_no_wait() {
-        let (here, _there) = pair().expect("there are descriptors");
-        let (pipe, _) = descriptor::pipe().expect("there are descriptors");
-        let sent = (0..100_000).find_map(|_| here.send(&[pipe.as_fd()]).err());
-        assert!(sent.is_some());
     }
 }

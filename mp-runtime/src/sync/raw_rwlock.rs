@@ -308,7 +308,7 @@ mod tests {
                 scope.spawn(|| {
                     assert_eq!(lock.queue.claim(Patience::Forever, no_mend), Ok(()));
                     if is_in {
-                        lock.queue.enter();
+                        lock.queue.enter_as_dead();
                     }
                 });
             });
