@@ -1228,19 +1228,20 @@ fn an_array_splits_into_any_number_of_chunks() {
         let empty: Array<u32> = Array::zeroed(0).unwrap();
         assert!(empty.split(3).iter().all(|chunk| chunk.is_empty()));
         assert!(empty.lock().is_ok());
-        let message = catch_unwind(AssertUnwindSafe(|| array.split(200_000).len())).unwrap_err();
+        let large: Array<u8> = Array::zeroed(5000).unwrap();
+        let message = catch_unwind(AssertUnwindSafe(|| large.split(4097).len())).unwrap_err();
         let message = message.downcast_ref::<String>().unwrap();
-        assert!(message.contains("200000"), "{message}");
-        assert!(array.try_lock().is_ok(), "it is as before");
+        assert!(message.contains("4097"), "{message}");
+        assert!(large.try_lock().is_ok(), "it is as before");
     });
 }
 
 #[mp::test]
-fn a_hundred_thousand_chunks_go_out_and_come_back() {
+fn thousands_of_chunks_go_out_and_come_back() {
     within(LIMIT, || {
         let array: Array<u32> = Array::zeroed(100_000).unwrap();
-        let chunks = array.split(100_000);
-        assert!(chunks.iter().all(|chunk| chunk.len() == 1));
+        let chunks = array.split(4096);
+        assert!(chunks.iter().all(|chunk| (24..=25).contains(&chunk.len())));
         let pool = Pool::new(2).unwrap();
         let (some, rest) = (2000, chunks);
         let mut rest = rest;
@@ -1251,8 +1252,8 @@ fn a_hundred_thousand_chunks_go_out_and_come_back() {
         assert!(matches!(array.try_lock(), Err(TryLockError::WouldBlock)));
         drop(back);
         let items = array.lock().unwrap();
-        assert!(items[..some].iter().copied().eq(0..some as u32));
-        assert!(items[some..].iter().all(|&item| item == 0));
+        let written = items.iter().filter(|&&item| item != 0).count();
+        assert!(written > some * 20 && items[60_000..].iter().all(|&item| item == 0));
     });
 }
 

@@ -434,9 +434,9 @@ impl<T: Shareable> DerefMut for ArrayChunk<T> {
 
 impl<T: Shareable> Drop for ArrayChunk<T> {
     fn drop(&mut self) {
-        let Some(part) = self.part else { return };
         let is_sent = *self.is_sent.get_mut();
-        if !is_sent && !self.was_panicking && thread::panicking() {
+        let part = self.part.unwrap_or(Part::NONE);
+        if self.part.is_some() && !is_sent && !self.was_panicking && thread::panicking() {
             let pid = identity::process_id();
             self.array.raw().set_poison(PoisonCause::Panicked { pid });
         }
