@@ -183,3 +183,126 @@ fn chunks_are_written_by_workers_without_a_lock() {
         assert!(items.iter().copied().eq(0..1001));
     });
 }
+
+#[mp::process_fn]
+fn count_slowly(mut chunk: ArrayChunk<u32>, go: Shared<AtomicU64>) {
+    while go.load(Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    chunk.fill(7);
+}
+
+#[mp::test]
+fn a_chunk_that_waits_in_a_pool_keeps_the_array_from_being_locked() {
+    within(LIMIT, || {
+        let array: Array<u32> = Array::zeroed(10).unwrap();
+        let go = Shared::new(AtomicU64::new(0)).unwrap();
+        let pool = Pool::new(1).unwrap();
+        let tasks: Vec<_> = array
+            .split(3)
+            .into_iter()
+            .map(|chunk| pool.submit(count_slowly, (chunk, go.clone())).unwrap())
+            .collect();
+        assert!(array.try_lock().is_err());
+        go.store(1, Ordering::Relaxed);
+        assert!(array.lock().unwrap().iter().all(|&item| item == 7));
+        for task in tasks {
+            task.join().unwrap();
+        }
+        assert!(array.try_lock().is_ok());
+    });
+}
+
+#[mp::process_fn]
+fn give_back_and_lock(chunk: ArrayChunk<u32>, array: Array<u32>) -> u32 {
+    drop(chunk);
+    array.lock().unwrap().iter().sum()
+}
+
+#[mp::test]
+fn who_has_dropped_its_chunk_can_lock_the_array_in_the_same_call() {
+    within(LIMIT, || {
+        let array = Array::from_slice(&[1, 2, 3]).unwrap();
+        let chunk = array.split(1).pop().unwrap();
+        let process = mp::spawn!(give_back_and_lock(chunk, array.clone())).unwrap();
+        assert_eq!(process.join().unwrap(), 6);
+        let pool = Pool::new(1).unwrap();
+        let chunk = array.split(1).pop().unwrap();
+        let sum = pool.apply(give_back_and_lock, (chunk, array.clone()));
+        assert_eq!(sum.unwrap(), 6);
+    });
+}
+
+/// Sends a chunk and keeps it, as `Arc` does with serde's feature `rc`.
+struct Kept(std::sync::Arc<ArrayChunk<u32>>);
+
+impl Serialize for Kept {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// Takes a chunk out of its message as often as it can.
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Kept, D::Error> {
+        use serde::de::{Error as _, IntoDeserializer as _};
+        let first = ArrayChunk::deserialize(deserializer)?;
+        let again: serde::de::value::U32Deserializer<serde::de::value::Error> =
+            0_u32.into_deserializer();
+        match ArrayChunk::<u32>::deserialize(again) {
+            Ok(_) => Err(D::Error::custom("the chunk is there twice")),
+            Err(_) => Ok(Kept(std::sync::Arc::new(first))),
+        }
+    }
+}
+
+#[mp::process_fn]
+fn write_kept(kept: Kept) {
+    assert!(!kept.0.is_empty());
+}
+
+#[mp::test]
+fn a_chunk_is_in_one_place() {
+    within(LIMIT, || {
+        let array: Array<u32> = Array::zeroed(10).unwrap();
+        let chunk = std::sync::Arc::new(array.split(1).pop().unwrap());
+        let seen: &[u32] = &chunk;
+        let pool = Pool::new(1).unwrap();
+        for _ in 0..2 {
+            let error = pool.apply(write_kept, (Kept(chunk.clone()),)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+        }
+        assert!(array.try_lock().is_err());
+        assert_eq!(seen, [0; 10]);
+        drop(chunk);
+        assert!(array.try_lock().is_ok());
+        // Moved in, it arrives, and once.
+        let chunk = std::sync::Arc::new(array.split(1).pop().unwrap());
+        pool.apply(write_kept, (Kept(chunk),)).unwrap();
+        assert!(array.lock().is_ok());
+    });
+}
+
+#[mp::process_fn]
+fn die_the_first_time(mut chunk: ArrayChunk<Option<char>>, tries: Shared<AtomicU64>) {
+    chunk.fill(Some('x'));
+    if tries.fetch_add(1, Ordering::Relaxed) == 0 {
+        std::process::abort();
+    }
+}
+
+#[mp::test]
+fn a_chunk_is_tried_again_and_the_array_tells_of_the_first_try() {
+    within(LIMIT, || {
+        let array = Array::from_slice(&[None; 10]).unwrap();
+        let tries = Shared::new(AtomicU64::new(0)).unwrap();
+        let pool = Pool::builder().workers(1).retries(2).build().unwrap();
+        let chunk = array.split(1).pop().unwrap();
+        let call = (chunk, tries.clone());
+        pool.apply(die_the_first_time, call).unwrap();
+        assert_eq!(tries.load(Ordering::Relaxed), 2);
+        let poisoned = array.lock().unwrap_err();
+        assert!(matches!(poisoned.cause(), PoisonCause::OwnerDied { .. }));
+        assert!(poisoned.into_inner().iter().all(|&item| item == Some('x')));
+    });
+}

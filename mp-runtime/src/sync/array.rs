@@ -111,7 +111,7 @@ impl<T: Shareable> Array<T> {
     ///
     /// # Errors
     ///
-    /// As those of [`Shared::new`]; `make` is not called then.
+    /// As those of [`Shared::new`](crate::shm::Shared::new); `make` is not called then.
     pub fn from_fn(len: usize, mut make: impl FnMut(usize) -> T) -> Result<Array<T>, Error> {
         Array::build(len, |first, _| {
             for index in 0..len {
