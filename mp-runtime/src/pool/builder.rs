@@ -8,7 +8,7 @@ use super::{Pool, TaskOptions};
 use crate::error::{Error, ErrorKind};
 use crate::process::{check_name, cpu_count};
 
-/// The most workers of a pool. Each is a process, and a thread and five descriptors here.
+/// The most workers of a pool. Each is a process, and a thread and six descriptors here.
 const MAX_WORKERS: usize = 4096;
 
 /// Makes a [`Pool`] with options.

@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | make the lifeline, the recorder and the [server](crate::link) | parent | the start fails with the reason |
 //! | write the *boot message* into the lifeline | parent | the same |
-//! | fork and exec, with three descriptors named in one variable | parent | the same |
+//! | fork and exec, with its descriptors named in one variable | parent | the same |
 //! | open a pidfd, hand it to the [watch] | parent | the process is killed and collected, the start fails |
 //! | run up to [`init`], read the boot message, start the lifeline's thread | worker | the watch sees the end and releases the parent |
 //! | connect, greet | worker | the same; after [`START_TIMEOUT`] the watch kills it |
