@@ -42,7 +42,7 @@ mod tests {
     fn sizes_are_those_that_the_docs_name() {
         assert_eq!(size_of::<Mutex<u64>>(), 16 + 8);
         assert_eq!(size_of::<ReentrantMutex<u64>>(), 24 + 8);
-        assert_eq!(size_of::<RwLock<u64>>(), 536 + 8);
+        assert_eq!(size_of::<RwLock<u64>>(), 792 + 8);
         assert_eq!(size_of::<Condvar>(), 520);
         assert_eq!(size_of::<Semaphore>(), 560);
         assert_eq!(size_of::<Event>(), 4);

@@ -7,6 +7,7 @@
 //! queue       a `RawMutex`: its owner writes, or waits until it may write or read
 //! departures  goes up when a reader leaves while the queue has an owner, who sleeps on it
 //! readers     a table of threads; the mark of a slot is how many read guards it counts
+//! processes   of each slot, the process id of its thread while that is in; otherwise 0
 //! ```
 //!
 //! # Rules
@@ -19,9 +20,12 @@
 //!    queue is in once it has a slot, whatever else: no writer is. Then it lets the queue go.
 //! 4. A thread that has a slot and finds an owner of the queue counts its slot up instead of
 //!    queueing, since that owner may be waiting for it. It is in, so no writer is.
-//! 5. The mark of a slot is changed by its thread alone.
+//! 5. The mark of a slot is changed by its thread alone. That stores its process beside the slot
+//!    once it is in, before anybody has a guard, and clears it before it frees the slot.
 //! 6. Who leaves frees its slot, and then, if the queue has an owner, adds to `departures` and
 //!    wakes it.
+//! 7. A slot whose thread is dead is freed by an owner of the queue if its process is 0, which is
+//!    to say that the thread was not in, or dead too. Who frees it clears the process before.
 //!
 //! Writers do not starve, since who comes while one waits queues behind it; readers do not, since
 //! the queue is a lock that starves nobody. If all slots are taken, the next reader waits for one
@@ -36,29 +40,35 @@
 //!
 //! SYNC c: a slot is freed with `Release` and seen free with `Acquire`, so what a reader read, it
 //! read before the writer writes. What a writer wrote, readers see by SYNC a of `raw_mutex.rs`.
+//! As there, compiler fences keep the process and the data in the order of the program.
 //!
 //! # Death
 //!
 //! | it dies | the next one finds | and does |
 //! | --- | --- | --- |
-//! | with a slot, in or not | a slot with a dead name | frees it, at the latest after a slice of 50 ms; a reader's death poisons nothing |
+//! | with a slot, not in | a slot with a dead name, process 0 | frees it, at the latest after a slice of 50 ms |
+//! | with a slot, in | a slot with a dead name and a dead process | the same; a reader's death poisons nothing |
 //! | after it freed its slot, before it woke the owner of the queue | a free slot | goes on after its slice |
 //! | as the owner of the queue, not in | a dead owner, `holder` 0 | takes the queue over as if it had been free |
 //! | as a writer that is in | a dead owner, `holder` its process | takes the queue over, mends, poisons; no reader was in, and none gets in meanwhile |
 //! | as a reader, after its slot, before it let the queue go | a dead owner and a dead slot | both of the above |
 //!
+//! A reader that is in is dead when its process is: its thread alone may have ended and left a
+//! reference to the data to another thread, with a guard that was leaked. As with std's, no writer
+//! gets in then.
+//!
 //! Any bits at all in the words may lead to an error or a wait, never to a panic.
 
 use std::hint;
 
-use super::atomic::{AtomicU32, Ordering, fence};
-use super::bounds::SPIN_ROUNDS;
+use super::atomic::{AtomicU32, Ordering, compiler_fence, fence};
+use super::bounds::{SLOT_COUNT, SPIN_ROUNDS};
 use super::patience::{Patience, Slices};
 use super::poison::PoisonCause;
 use super::raw_mutex::{RawMutex, Refusal};
 use super::slots::{MARK, Slots};
 use crate::os::futex;
-use crate::os::identity::ThreadName;
+use crate::os::identity::{self, ThreadName};
 
 /// The mark of a slot with one guard.
 const ONE: u64 = 1;
@@ -69,6 +79,7 @@ pub(crate) struct RawRwLock {
     queue: RawMutex,
     departures: AtomicU32,
     readers: Slots,
+    processes: [AtomicU32; SLOT_COUNT],
 }
 
 /// The slot of a reader that is in.
@@ -81,6 +92,7 @@ impl RawRwLock {
             queue: RawMutex::new(),
             departures: AtomicU32::new(0),
             readers: Slots::new(),
+            processes: [const { AtomicU32::new(0) }; SLOT_COUNT],
         }
     }
 
@@ -98,7 +110,7 @@ impl RawRwLock {
         {
             // SYNC b: with `write`.
             if !self.queue.is_claimed() {
-                return Ok(Seat(index));
+                return Ok(self.enter(index));
             }
             self.end_read(Seat(index));
         }
@@ -114,6 +126,9 @@ impl RawRwLock {
             slot.store(word - ONE, Ordering::Release);
             return;
         }
+        compiler_fence(Ordering::SeqCst);
+        self.process(seat.0).store(0, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
         // SYNC b, c: with `write`.
         slot.store(0, Ordering::SeqCst);
         if self.queue.is_claimed() {
@@ -188,9 +203,26 @@ impl RawRwLock {
         self.queue.claim(patience, mend)?;
         // SYNC b: with `end_read`, for who leaves while this thread waits for a slot.
         fence(Ordering::SeqCst);
-        let seat = self.await_departures(patience, || self.readers.occupy(me.word() | ONE));
+        let index = self.await_departures(patience, || self.readers.occupy(me.word() | ONE));
+        // No writer is in before the queue is let go.
+        let seat = index.map(|index| self.enter(index));
         self.queue.release();
-        seat.map(Seat)
+        seat
+    }
+
+    /// Says that this thread is in, with the slot that it has.
+    #[inline]
+    fn enter(&self, index: usize) -> Seat {
+        self.process(index)
+            .store(identity::process_id(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        Seat(index)
+    }
+
+    /// What stands beside a slot.
+    #[inline]
+    fn process(&self, index: usize) -> &AtomicU32 {
+        &self.processes[index % SLOT_COUNT]
     }
 
     /// Counts up a slot of this thread, which reads. If all that it has are full, which takes a
@@ -205,7 +237,9 @@ impl RawRwLock {
             return Ok(Seat(index));
         }
         let another = self.readers.occupy(me.word() | ONE);
-        another.map(Seat).ok_or(Refusal::WouldDeadlock)
+        another
+            .map(|index| self.enter(index))
+            .ok_or(Refusal::WouldDeadlock)
     }
 
     fn is_reading(&self, thread: ThreadName) -> bool {
@@ -252,9 +286,38 @@ impl RawRwLock {
         }
     }
 
+    /// Rule 7; tells whether there was a slot to free.
     fn evict_dead(&self) -> bool {
         self.readers
-            .evict(|word| !ThreadName::of_word(word).is_alive())
+            .taken()
+            .filter(|&(index, word)| self.evict(index, word))
+            .count()
+            > 0
+    }
+
+    fn evict(&self, index: usize, word: u64) -> bool {
+        let reader = ThreadName::of_word(word);
+        if reader.is_alive() {
+            return false;
+        }
+        let process_id = self.process(index).load(Ordering::Acquire);
+        // Somebody else may have freed the slot, and the process be that of who has it now.
+        if self.readers.at(index).load(Ordering::Relaxed) != word {
+            return false;
+        }
+        if process_id != 0 {
+            if reader.is_process_alive(process_id) {
+                return false;
+            }
+            // If another one frees the slot at the same time, this leaves alone what comes after.
+            let _ = self.process(index).compare_exchange(
+                process_id,
+                0,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+        self.readers.exchange(index, word, 0)
     }
 
     #[cold]
@@ -285,6 +348,25 @@ mod tests {
             assert_eq!(lock.poison(), None);
             lock.end_write();
             assert_eq!(lock.reader_count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_reader_that_was_in_is_dead_when_its_process_is() {
+        // The limit of all ids, which is no process's.
+        for (process_id, refusal) in [
+            (1 << 22, Ok(())),
+            (std::process::id(), Err(Refusal::TimedOut)),
+        ] {
+            let lock = RawRwLock::new();
+            let seat = std::thread::scope(|scope| {
+                let reader = scope.spawn(|| lock.read(Patience::Forever, no_mend));
+                reader.join().expect("it does not panic")
+            })
+            .expect("it is free");
+            lock.process(seat.0).store(process_id, Ordering::Relaxed);
+            assert_eq!(lock.write(Patience::Never, no_mend), refusal);
+            assert_eq!(lock.reader_count(), usize::from(refusal.is_err()));
         }
     }
 

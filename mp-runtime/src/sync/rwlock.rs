@@ -18,11 +18,12 @@ use crate::os::identity;
 use crate::shm::{Content, Mend, Shareable};
 
 /// A lock around a value that many may read at once and one may write, between threads and
-/// processes alike. 536 bytes and the value.
+/// processes alike. 792 bytes and the value.
 ///
 /// Nobody waits for a reader or a writer that is dead. A writer that dies or panics poisons the
 /// lock: who comes next, to read or to write, gets the guard and the truth about it (see
-/// [`Poisoned`]). A reader's death leaves nothing behind.
+/// [`Poisoned`]). A reader's death leaves nothing behind. A guard that was leaked lasts as long as
+/// its process.
 ///
 /// Neither readers nor writers starve: who comes while a writer waits queues behind it. A thread
 /// that reads already may read again at any time. 64 threads can read at once; more wait for one

@@ -3,6 +3,7 @@
 mod barrier;
 mod condvar;
 mod event;
+mod mutex;
 mod once;
 mod reentrant_mutex;
 mod rwlock;

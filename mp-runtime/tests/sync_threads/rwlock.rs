@@ -236,3 +236,26 @@ fn a_slice_can_be_behind_it() {
     assert_eq!(slice.read().expect("nobody dies").iter().sum::<i32>(), 6);
     assert!(format!("{lock:?}").starts_with("RwLock"));
 }
+
+#[test]
+fn a_reference_that_outlives_its_reader_keeps_writers_out() {
+    within(LIMIT, || {
+        let lock = RwLock::new(7);
+        let number: &u64 = thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let guard = lock.read().expect("nobody dies");
+                &**Box::leak(Box::new(guard))
+            });
+            reader.join().expect("it does not panic")
+        });
+        for _ in 0..3 {
+            assert!(matches!(lock.try_write(), Err(TryLockError::WouldBlock)));
+        }
+        assert!(matches!(
+            lock.write_timeout(SHORT * 5),
+            Err(TryLockError::TimedOut)
+        ));
+        assert_eq!(*number, 7);
+        assert_eq!(lock.get().ok(), Some(7));
+    });
+}
