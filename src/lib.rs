@@ -110,9 +110,9 @@ pub mod sync {
     //! [`Shared`](crate::Shared) memory, between processes.
 
     pub use mp_runtime::sync::{
-        Barrier, BarrierWaitResult, Condvar, Event, Mutex, MutexGuard, Once, OnceLock, Permit,
-        PoisonCause, Poisoned, ReentrantMutex, ReentrantMutexGuard, RwLock, RwLockReadGuard,
-        RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
+        Barrier, BarrierWaitResult, Condvar, Event, Mutex, MutexGuard, Once, OnceLock, OnceState,
+        Permit, PoisonCause, Poisoned, ReentrantMutex, ReentrantMutexGuard, RwLock,
+        RwLockReadGuard, RwLockWriteGuard, Semaphore, TryLockError, WaitTimeoutResult,
     };
 }
 

@@ -213,7 +213,9 @@ impl<T: Shareable> Array<T> {
     /// ones have one element more. The lock comes back when no living process holds a chunk, and
     /// none is in a message.
     ///
-    /// That the array is poisoned is not told here, but by the next `lock`.
+    /// That the array is poisoned is not told here, but by the next `lock`. A thread that locks or
+    /// splits the array while it has a chunk of it waits for itself: use
+    /// [`lock_timeout`](Mutex::lock_timeout) where that may be.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {

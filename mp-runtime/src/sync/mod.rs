@@ -25,7 +25,7 @@ pub use barrier::{Barrier, BarrierWaitResult};
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
-pub use once::Once;
+pub use once::{Once, OnceState};
 pub use once_lock::OnceLock;
 pub use poison::{PoisonCause, Poisoned, TryLockError};
 pub use reentrant_mutex::{ReentrantMutex, ReentrantMutexGuard};

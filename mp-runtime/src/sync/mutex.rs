@@ -138,7 +138,11 @@ impl<T: Shareable> Mutex<T> {
 impl<T: Content + ?Sized> Mutex<T> {
     /// Waits for the lock.
     ///
-    /// Who waits is woken when the lock is given back, and when its owner dies.
+    /// Who waits is woken when the lock is given back, and when its owner dies. An owner that
+    /// becomes another program by `exec` has the lock until that ends.
+    ///
+    /// In a function that returns another error than [`mp::Error`](crate::error::Error), write
+    /// `lock().map_err(mp::Error::from)?`: this error borrows the lock.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {

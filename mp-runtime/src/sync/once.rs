@@ -73,8 +73,31 @@ pub struct Once {
 pub(crate) enum AfterPanic {
     /// Whoever comes next panics.
     Poisoned,
+    /// As `Poisoned`; and this one does it whatever was before.
+    Forced,
     /// Whoever comes next does it.
     Again,
+}
+
+/// What [`Once::call_once_force`] tells of what was before.
+///
+/// ```
+/// mp::sync::Once::new().call_once_force(|state| assert!(!state.is_poisoned()));
+/// ```
+#[derive(Debug)]
+pub struct OnceState {
+    is_poisoned: bool,
+}
+
+impl OnceState {
+    /// Whether it was begun before, and panicked.
+    ///
+    /// ```
+    /// mp::sync::Once::new().call_once_force(|state| assert!(!state.is_poisoned()));
+    /// ```
+    pub fn is_poisoned(&self) -> bool {
+        self.is_poisoned
+    }
 }
 
 /// Stores the end of what is done, also if that is a panic.
@@ -116,7 +139,32 @@ impl Once {
     #[track_caller]
     pub fn call_once(&self, work: impl FnOnce()) {
         if !self.is_completed() {
-            self.run(AfterPanic::Poisoned, work);
+            self.run(AfterPanic::Poisoned, |_| work());
+        }
+    }
+
+    /// As [`call_once`](Once::call_once), also after a panic: `work` is told whether there was one.
+    ///
+    /// ```
+    /// # use mp::sync::Once;
+    /// let once = Once::new();
+    /// let failed = std::panic::catch_unwind(|| once.call_once(|| panic!("half-way")));
+    /// assert!(failed.is_err());
+    /// once.call_once_force(|state| assert!(state.is_poisoned()));
+    /// assert!(once.is_completed());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If `work` panics; later calls of `call_once` panic too then. If `work` calls this on the
+    /// same `Once`, which would wait for itself.
+    #[inline]
+    #[track_caller]
+    pub fn call_once_force(&self, work: impl FnOnce(&OnceState)) {
+        if !self.is_completed() {
+            self.run(AfterPanic::Forced, |is_poisoned| {
+                work(&OnceState { is_poisoned });
+            });
         }
     }
 
@@ -134,10 +182,10 @@ impl Once {
         self.word.load(Ordering::Acquire) & COMPLETE != 0
     }
 
-    /// Calls `work`, or waits until another thread has done so.
+    /// Calls `work`, with whether one before panicked, or waits until another thread has done so.
     #[cold]
     #[track_caller]
-    pub(crate) fn run(&self, after_panic: AfterPanic, work: impl FnOnce()) {
+    pub(crate) fn run(&self, after_panic: AfterPanic, work: impl FnOnce(bool)) {
         let me = ThreadName::current();
         let mut slices = Slices::new();
         let mut is_overdue = false;
@@ -155,7 +203,7 @@ impl Once {
             let is_free = word & POISONED != 0 || doer == ThreadName::NOBODY;
             if is_free || (is_overdue && !doer.is_alive()) {
                 if self.exchange(word, me.word() | (word & WAITERS)) {
-                    return self.work(after_panic, work);
+                    return self.work(after_panic, || work(word & POISONED != 0));
                 }
                 continue;
             }
@@ -172,7 +220,7 @@ impl Once {
         let mut ending = Ending {
             once: self,
             word: match after_panic {
-                AfterPanic::Poisoned => POISONED,
+                AfterPanic::Poisoned | AfterPanic::Forced => POISONED,
                 AfterPanic::Again => 0,
             },
         };

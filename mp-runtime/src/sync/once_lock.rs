@@ -72,6 +72,47 @@ impl<T: Shareable> OnceLock<T> {
         Some(unsafe { value.assume_init_ref() })
     }
 
+    /// The value, if it is there, for who has the cell to itself.
+    ///
+    /// ```
+    /// # use mp::sync::OnceLock;
+    /// let mut cell = OnceLock::new();
+    /// cell.set(3).unwrap();
+    /// *cell.get_mut().unwrap() += 1;
+    /// assert_eq!(cell.into_inner(), Some(4));
+    /// ```
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        if !self.once.is_completed() {
+            return None;
+        }
+        // SAFETY: it was written before the end was stored, and nobody else looks.
+        Some(unsafe { self.value.get_mut().assume_init_mut() })
+    }
+
+    /// The value, if it is there; the cell is empty then.
+    ///
+    /// ```
+    /// # use mp::sync::OnceLock;
+    /// let mut cell = OnceLock::new();
+    /// cell.set(3).unwrap();
+    /// assert_eq!((cell.take(), cell.take()), (Some(3), None));
+    /// ```
+    pub fn take(&mut self) -> Option<T> {
+        std::mem::take(self).into_inner()
+    }
+
+    /// The value, if it is there.
+    ///
+    /// ```
+    /// # use mp::sync::OnceLock;
+    /// assert_eq!(OnceLock::<u32>::new().into_inner(), None);
+    /// ```
+    pub fn into_inner(self) -> Option<T> {
+        let value = self.once.is_completed().then(|| self.value.into_inner());
+        // SAFETY: it was written before the end was stored, and the cell has no `Drop`.
+        value.map(|value| unsafe { value.assume_init() })
+    }
+
     /// Stores the value, if there is none.
     ///
     /// If another thread makes one now, this waits; it is woken when that is done, panics or dies.
@@ -125,7 +166,7 @@ impl<T: Shareable> OnceLock<T> {
         if self.once.is_completed() {
             return;
         }
-        self.once.run(AfterPanic::Again, || {
+        self.once.run(AfterPanic::Again, |_| {
             let value = make();
             // SAFETY: this thread is the one that does it, so nobody else looks.
             let place = unsafe { &mut *self.value.get() };

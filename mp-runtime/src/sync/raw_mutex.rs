@@ -241,8 +241,28 @@ impl RawMutex {
                 // It may be reserved for a sleeper that was killed, or whose time is over.
                 None if is_free(word) && self.take(word, me.word() | WAITERS) => return Ok(()),
                 None if self.take_over(word, me, mend) => return Ok(()),
-                None => return Err(Refusal::TimedOut),
+                None => {
+                    if wait.has_slept() {
+                        self.pass_on();
+                    }
+                    return Err(Refusal::TimedOut);
+                }
             }
+        }
+    }
+
+    /// Gives up a wait. It may have been woken just now, by who took `WAITERS` away: others sleep
+    /// on, and must not wait for their slices to end.
+    fn pass_on(&self) {
+        let word = self.word.load(Ordering::Relaxed);
+        let marked = word | WAITERS;
+        let is_owned = !is_free(word)
+            && self
+                .word
+                .compare_exchange(word, marked, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if !is_owned {
+            futex::wake_low(&self.word, 1);
         }
     }
 
