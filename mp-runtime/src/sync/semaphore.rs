@@ -21,7 +21,8 @@
 //! 4. Who made it more rings, if the turnstile has an owner: it adds to `bell`, and wakes it.
 //! 5. Who finds nothing waits as the owner of the turnstile. Who comes while it has an owner queues
 //!    for it, so nobody passes by those who wait, and it is a lock that starves nobody. `try_…`
-//!    alone does not queue.
+//!    does not queue, and who has queued in vain does what `try_…` does before it gives up: time is
+//!    over only for who finds nothing.
 //! 6. Neither lock guards data that could be half written: they are claimed, not entered, and are
 //!    never poisoned.
 //!
@@ -58,8 +59,8 @@ use crate::os::futex;
 use crate::os::identity::ProcessName;
 use crate::shm::Shareable;
 
-/// How long a call that does not wait for permits waits for the ledger: longer than the kernel lets
-/// an owner wait for a processor.
+/// How long a call waits for the ledger, even one that has no time to wait for a permit: longer
+/// than the kernel lets an owner wait for a processor.
 const LEDGER_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The mark of a slot with one permit.
@@ -201,7 +202,8 @@ impl Semaphore {
         self.take(Form::Plain, Patience::Never).map(drop)
     }
 
-    /// Waits for a permit, at most for `timeout` on the monotonic clock, and takes it.
+    /// Waits for a permit, at most for `timeout` on the monotonic clock, and takes it. One that is
+    /// there is taken, however short the time.
     ///
     /// What wakes it is as for [`acquire`](Semaphore::acquire).
     ///
@@ -353,7 +355,7 @@ impl Semaphore {
         taken.map_err(error_of)
     }
 
-    /// For who does not wait.
+    /// For who does not wait, or no longer.
     fn take_without_turn(&self, form: Form) -> Result<usize, Refusal> {
         loop {
             if let Some(index) = self.take_now(form, Patience::Never)? {
@@ -367,7 +369,11 @@ impl Semaphore {
 
     /// Rule 5.
     fn take_in_turn(&self, form: Form, patience: Patience) -> Result<usize, Refusal> {
-        self.turnstile.claim(patience, || ())?;
+        match self.turnstile.claim(patience, || ()) {
+            // Who has the turnstile may have had no processor since a permit came back.
+            Err(Refusal::TimedOut) => return self.take_without_turn(form),
+            claimed => claimed?,
+        }
         // SYNC d: with `ring`.
         fence(Ordering::SeqCst);
         let taken = self.wait(form, patience);
@@ -398,10 +404,8 @@ impl Semaphore {
 
     /// Rule 2: takes a permit if there is one. A `Permit` that finds no slot finds none.
     fn take_now(&self, form: Form, patience: Patience) -> Result<Option<usize>, Refusal> {
-        let patience = match patience {
-            Patience::Never => Patience::lasting(LEDGER_PATIENCE),
-            other => other,
-        };
+        // Somebody else's store is no reason to be out of time while there is a permit.
+        let patience = patience.at_least(LEDGER_PATIENCE);
         self.ledger.claim(patience, || ())?;
         let taken = match form {
             _ if self.available() == 0 => None,
