@@ -364,6 +364,8 @@ impl Semaphore {
             if !self.evict_dead() {
                 return Err(Refusal::TimedOut);
             }
+            // More may have come back than this takes: the rest is for those who wait.
+            self.ring();
         }
     }
 
@@ -533,6 +535,21 @@ mod tests {
         semaphore.permits.occupy(DEAD | 2).expect("there is room");
         semaphore.acquire().expect("it is back after a slice");
         assert_eq!(semaphore.value().ok(), Some(1));
+    }
+
+    #[test]
+    fn who_finds_permits_of_the_dead_without_waiting_rings_for_the_rest() {
+        let semaphore = Semaphore::new(3);
+        semaphore.permits.occupy(DEAD | 3).expect("there is room");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let claimed = semaphore.turnstile.claim(Patience::Forever, || ());
+                assert_eq!(claimed, Ok(()));
+            });
+        });
+        let permit = semaphore.try_permit().expect("they are back");
+        assert_eq!(semaphore.bell.load(Ordering::Relaxed), 1);
+        drop(permit);
     }
 
     #[test]
