@@ -25,6 +25,18 @@ impl Patience {
         }
     }
 
+    /// As it is, but from now on for this long at least.
+    pub(crate) fn at_least(self, duration: Duration) -> Patience {
+        match self {
+            Patience::Forever => Patience::Forever,
+            Patience::Never => Patience::lasting(duration),
+            Patience::Until(end) => match Patience::lasting(duration) {
+                Patience::Until(least) => Patience::Until(end.max(least)),
+                other => other,
+            },
+        }
+    }
+
     /// How long a sleep may be that wants to last `slice`; `None` if patience is at its end.
     pub(crate) fn allows(self, slice: Duration) -> Option<Duration> {
         match self {

@@ -8,6 +8,7 @@
 //! value      how many permits there are, those of living `Permit`s included
 //! limit      how many there may be
 //! bell       goes up when a permit came back while the turnstile has an owner, who sleeps on it
+//! last_look  when somebody last looked for the dead: milliseconds of the monotonic clock; 0: never
 //! permits    a table of processes; the mark of a slot is how many `Permit`s it counts
 //! ```
 //!
@@ -21,8 +22,14 @@
 //! 4. Who made it more rings, if the turnstile has an owner: it adds to `bell`, and wakes it.
 //! 5. Who finds nothing waits as the owner of the turnstile. Who comes while it has an owner queues
 //!    for it, so nobody passes by those who wait, and it is a lock that starves nobody. `try_…`
-//!    alone does not queue.
-//! 6. Neither lock guards data that could be half written: they are claimed, not entered, and are
+//!    does not queue, and who has queued in vain does what `try_…` does before it gives up: time is
+//!    over only for who finds nothing.
+//! 6. Who waits and finds nothing looks for the dead if it slept through a slice, or if nobody has
+//!    looked for 50 ms. The living ring, so where many take and give back no sleep lasts as long as
+//!    its slice, and each who waits may be served by them before it is overdue: that is why the time
+//!    of the last look is everybody's. It is a hint: a wrong one leads to a look too many, or to one
+//!    that comes with the next slice.
+//! 7. Neither lock guards data that could be half written: they are claimed, not entered, and are
 //!    never poisoned.
 //!
 //! # Ordering
@@ -39,7 +46,7 @@
 //! | it dies | the others |
 //! | --- | --- |
 //! | between `acquire` and `release` | have one permit less: neither is tied to a process |
-//! | with a `Permit` | have it back, at the latest after a slice of 50 ms |
+//! | with a `Permit` | have it back: who does not wait at once, who waits after two slices of 50 ms at the latest |
 //! | with the ledger, before or after its one store | take the ledger over: there is no third state |
 //! | with the turnstile | take it over |
 //! | between its store of rule 3 and the bell | look again after a slice |
@@ -54,13 +61,17 @@ use super::patience::{Patience, Slices};
 use super::raw_mutex::{RawMutex, Refusal};
 use super::slots::{MARK, Slots};
 use crate::error::{Error, ErrorKind};
+use crate::os::clock;
 use crate::os::futex;
 use crate::os::identity::ProcessName;
 use crate::shm::Shareable;
 
-/// How long a call that does not wait for permits waits for the ledger: longer than the kernel lets
-/// an owner wait for a processor.
+/// How long a call waits for the ledger, even one that has no time to wait for a permit: longer
+/// than the kernel lets an owner wait for a processor.
 const LEDGER_PATIENCE: Duration = Duration::from_millis(100);
+
+/// After how many milliseconds without a look for the dead it is time for one: the longest slice.
+const LOOK_INTERVAL: u32 = 50;
 
 /// The mark of a slot with one permit.
 const ONE: u64 = 1;
@@ -96,6 +107,7 @@ pub struct Semaphore {
     value: AtomicU32,
     limit: AtomicU32,
     bell: AtomicU32,
+    last_look: AtomicU32,
     permits: Slots,
 }
 
@@ -159,6 +171,7 @@ impl Semaphore {
             value: AtomicU32::new(value),
             limit: AtomicU32::new(limit),
             bell: AtomicU32::new(0),
+            last_look: AtomicU32::new(0),
             permits: Slots::new(),
         }
     }
@@ -201,7 +214,8 @@ impl Semaphore {
         self.take(Form::Plain, Patience::Never).map(drop)
     }
 
-    /// Waits for a permit, at most for `timeout` on the monotonic clock, and takes it.
+    /// Waits for a permit, at most for `timeout` on the monotonic clock, and takes it. One that is
+    /// there is taken, however short the time.
     ///
     /// What wakes it is as for [`acquire`](Semaphore::acquire).
     ///
@@ -353,7 +367,7 @@ impl Semaphore {
         taken.map_err(error_of)
     }
 
-    /// For who does not wait.
+    /// For who does not wait, or no longer.
     fn take_without_turn(&self, form: Form) -> Result<usize, Refusal> {
         loop {
             if let Some(index) = self.take_now(form, Patience::Never)? {
@@ -362,12 +376,18 @@ impl Semaphore {
             if !self.evict_dead() {
                 return Err(Refusal::TimedOut);
             }
+            // More may have come back than this takes: the rest is for those who wait.
+            self.ring();
         }
     }
 
     /// Rule 5.
     fn take_in_turn(&self, form: Form, patience: Patience) -> Result<usize, Refusal> {
-        self.turnstile.claim(patience, || ())?;
+        match self.turnstile.claim(patience, || ()) {
+            // Who has the turnstile may have had no processor since a permit came back.
+            Err(Refusal::TimedOut) => return self.take_without_turn(form),
+            claimed => claimed?,
+        }
         // SYNC d: with `ring`.
         fence(Ordering::SeqCst);
         let taken = self.wait(form, patience);
@@ -384,7 +404,7 @@ impl Semaphore {
             if let Some(index) = self.take_now(form, patience)? {
                 return Ok(index);
             }
-            if is_overdue && self.evict_dead() {
+            if (is_overdue || self.is_look_due()) && self.evict_dead() {
                 is_overdue = false;
                 continue;
             }
@@ -398,10 +418,8 @@ impl Semaphore {
 
     /// Rule 2: takes a permit if there is one. A `Permit` that finds no slot finds none.
     fn take_now(&self, form: Form, patience: Patience) -> Result<Option<usize>, Refusal> {
-        let patience = match patience {
-            Patience::Never => Patience::lasting(LEDGER_PATIENCE),
-            other => other,
-        };
+        // Somebody else's store is no reason to be out of time while there is a permit.
+        let patience = patience.at_least(LEDGER_PATIENCE);
         self.ledger.claim(patience, || ())?;
         let taken = match form {
             _ if self.available() == 0 => None,
@@ -456,7 +474,15 @@ impl Semaphore {
         value.saturating_sub(u32::try_from(lent).unwrap_or(u32::MAX))
     }
 
+    /// Whether nobody has looked for the dead for a while.
+    fn is_look_due(&self) -> bool {
+        let last_look = self.last_look.load(Ordering::Relaxed);
+        last_look == 0 || coarse_now().wrapping_sub(last_look) >= LOOK_INTERVAL
+    }
+
+    /// Frees the slots of dead processes; tells whether there were any.
     fn evict_dead(&self) -> bool {
+        self.last_look.store(coarse_now(), Ordering::Relaxed);
         let me = ProcessName::current();
         self.permits.evict(|word| {
             let name = ProcessName::of_word(word);
@@ -472,6 +498,12 @@ impl Semaphore {
             futex::wake(&self.bell, 1);
         }
     }
+}
+
+/// Milliseconds of the monotonic clock, which wrap after 49 days; never 0.
+fn coarse_now() -> u32 {
+    let millis = clock::monotonic_nanos() / 1_000_000;
+    (millis as u32).max(1)
 }
 
 fn error_of(refusal: Refusal) -> Error {
@@ -512,6 +544,8 @@ unsafe impl Shareable for Semaphore {}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// The highest id there can be, which no machine reaches, at some moment.
@@ -529,6 +563,50 @@ mod tests {
         semaphore.permits.occupy(DEAD | 2).expect("there is room");
         semaphore.acquire().expect("it is back after a slice");
         assert_eq!(semaphore.value().ok(), Some(1));
+    }
+
+    #[test]
+    fn who_waits_looks_for_the_dead_before_a_slice_ends_if_it_is_time_for_a_look() {
+        let semaphore = Semaphore::new(1);
+        let waits = (0..20).map(|_| {
+            semaphore.permits.occupy(DEAD | 1).expect("there is room");
+            let long_ago = coarse_now().wrapping_sub(LOOK_INTERVAL);
+            semaphore.last_look.store(long_ago, Ordering::Relaxed);
+            let begin = Instant::now();
+            drop(semaphore.permit().expect("it is back"));
+            begin.elapsed()
+        });
+        // Only who sleeps takes a slice each time; who has no processor for so long is unlucky once.
+        assert!(waits.min() < Some(Slices::new().next()));
+    }
+
+    #[test]
+    fn a_look_is_due_if_there_was_none_for_a_while() {
+        let semaphore = Semaphore::new(0);
+        assert!(semaphore.is_look_due());
+        semaphore.evict_dead();
+        assert!(!semaphore.is_look_due());
+        // The clock may have wrapped since, or the word be damaged.
+        for age in [LOOK_INTERVAL, u32::MAX / 2, u32::MAX - LOOK_INTERVAL] {
+            let past = coarse_now().wrapping_sub(age);
+            semaphore.last_look.store(past, Ordering::Relaxed);
+            assert!(semaphore.is_look_due());
+        }
+    }
+
+    #[test]
+    fn who_finds_permits_of_the_dead_without_waiting_rings_for_the_rest() {
+        let semaphore = Semaphore::new(3);
+        semaphore.permits.occupy(DEAD | 3).expect("there is room");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let claimed = semaphore.turnstile.claim(Patience::Forever, || ());
+                assert_eq!(claimed, Ok(()));
+            });
+        });
+        let permit = semaphore.try_permit().expect("they are back");
+        assert_eq!(semaphore.bell.load(Ordering::Relaxed), 1);
+        drop(permit);
     }
 
     #[test]

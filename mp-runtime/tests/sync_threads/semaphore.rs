@@ -59,6 +59,26 @@ fn a_try_never_fails_while_there_is_a_permit() {
 }
 
 #[test]
+fn no_time_is_enough_while_there_is_a_permit() {
+    within(LIMIT, || {
+        let semaphore = Semaphore::new(1_000);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..25_000 {
+                        semaphore
+                            .acquire_timeout(Duration::ZERO)
+                            .expect("there is one for each");
+                        semaphore.release().expect("there is room");
+                    }
+                });
+            }
+        });
+        assert_eq!(semaphore.value().ok(), Some(1_000));
+    });
+}
+
+#[test]
 fn who_waits_is_not_passed_by_for_ever() {
     within(LIMIT, || {
         let semaphore = Semaphore::new(1);
