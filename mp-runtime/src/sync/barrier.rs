@@ -30,7 +30,8 @@
 //! 4. Who waits sleeps on the generation it came to. When that has passed, its wait has ended: well,
 //!    if `bad` is older. (If `bad` is younger, its own generation may have ended well; it is told
 //!    that the barrier was broken all the same, as in Python.)
-//! 5. Who waits for longer than a slice of at most 50 ms looks, as the owner of the lock, who is dead.
+//! 5. Who waits for longer than a slice of at most 50 ms looks, as the owner of the lock, who is
+//!    dead. If the lock has an owner, it looks after its next slice: somebody else looks, or comes.
 //!    The barrier is broken by a dead process that waits. It is also broken if more processes of the
 //!    last generation are dead than have newly come, while one of that generation lives: those who
 //!    wait would wait for the dead. (If none of it lives, the parties are others now.)
@@ -353,14 +354,14 @@ impl Barrier {
                 continue;
             };
             if futex::wait_low(&self.state, state.word(), limit) {
-                self.break_after_death(generation, patience);
+                self.break_after_death(generation);
             }
         }
     }
 
-    /// Rule 5. If the lock is not had in time, there will be another time.
-    fn break_after_death(&self, generation: u32, patience: Patience) {
-        if self.lock.acquire(patience, || ()).is_err() {
+    /// Rule 5. Of many that wait, each would otherwise wait in turn for a look like its own.
+    fn break_after_death(&self, generation: u32) {
+        if self.lock.acquire(Patience::Never, || ()).is_err() {
             return;
         }
         self.break_after_death_in_here();
