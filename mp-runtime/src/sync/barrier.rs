@@ -35,6 +35,9 @@
 //!    The barrier is broken by a dead process that waits. It is also broken if more processes of the
 //!    last generation are dead than have newly come, while one of that generation lives: those who
 //!    wait would wait for the dead. (If none of it lives, the parties are others now.)
+//! 6. The time of who comes is for the others. The lock, which is had for microseconds, is waited for
+//!    for at least 100 ms. If time ends there all the same, since the owner was stopped for
+//!    instance, the barrier is broken, as by any timeout.
 //!
 //! # Ordering
 //!
@@ -71,6 +74,10 @@ use crate::shm::Shareable;
 
 /// How many parties there can be.
 const LIMIT: u32 = SLOT_COUNT as u32;
+
+/// How long somebody waits for the lock, however little time it has for the others: longer than the
+/// kernel lets an owner wait for a processor.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How far `bad` may lie behind, so that the two can be compared although they wrap around.
 const FARTHEST: u32 = 1 << 30;
@@ -257,7 +264,9 @@ impl Barrier {
     /// [`ErrorKind::WouldDeadlock`] in the handler of a signal that interrupted a call of this
     /// thread on this barrier.
     pub fn reset(&self) -> Result<(), Error> {
-        self.enter(Patience::Forever)?;
+        if self.lock.acquire(Patience::Forever, || ()).is_err() {
+            return Err(interrupted());
+        }
         self.lock.clear_poison();
         self.count.store(0, Ordering::Relaxed);
         self.tables.iter().for_each(empty);
@@ -286,7 +295,9 @@ impl Barrier {
         if parties == 0 || parties > LIMIT {
             return Err(unsupported(parties));
         }
-        self.enter(patience)?;
+        if let Err(refusal) = self.lock.acquire(patience.at_least(LOCK_PATIENCE), || ()) {
+            return Err(self.refused(refusal));
+        }
         let come = self.come(parties);
         self.lock.release();
         match come? {
@@ -301,16 +312,20 @@ impl Barrier {
         }
     }
 
-    /// Takes the lock.
-    fn enter(&self, patience: Patience) -> Result<(), Error> {
-        self.lock.acquire(patience, || ()).map_err(|refusal| match refusal {
-            Refusal::TimedOut => timed_out(),
-            Refusal::WouldDeadlock => Error::new(
-                ErrorKind::WouldDeadlock,
-                "this thread was interrupted in a call on this barrier: to wait here would be a \
-                 deadlock",
-            ),
-        })
+    /// The error of who did not get the lock. Patience that ended there breaks the barrier too.
+    fn refused(&self, refusal: Refusal) -> Error {
+        if refusal == Refusal::WouldDeadlock {
+            return interrupted();
+        }
+        loop {
+            let state = self.state();
+            if state.is_broken() {
+                return self.broken();
+            }
+            if self.break_it(state, Cause::TimedOut) {
+                return timed_out();
+            }
+        }
     }
 
     /// Comes to the generation that gathers now, as the owner of the lock.
@@ -563,6 +578,13 @@ fn timed_out() -> Error {
     )
 }
 
+fn interrupted() -> Error {
+    Error::new(
+        ErrorKind::WouldDeadlock,
+        "this thread was interrupted in a call on this barrier: to wait here would be a deadlock",
+    )
+}
+
 fn unsupported(parties: u32) -> Error {
     let message = match parties {
         0 => "a barrier of no party has nobody to wait for: make it for at least one".into(),
@@ -653,6 +675,32 @@ mod tests {
         ] {
             assert_eq!(Cause::of_word(cause.word()), cause);
         }
+    }
+
+    #[test]
+    fn no_time_at_all_is_enough_for_who_comes_last() {
+        let barrier = Barrier::new(1);
+        assert!(barrier.wait_timeout(Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn a_timeout_at_the_lock_breaks_it() {
+        let barrier = Barrier::new(2);
+        barrier
+            .lock
+            .acquire(Patience::Forever, || ())
+            .expect("it is free");
+        let error = std::thread::scope(|scope| {
+            let late = scope.spawn(|| {
+                barrier
+                    .wait_timeout(Duration::ZERO)
+                    .expect_err("it is late")
+            });
+            late.join().expect("it ends")
+        });
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(barrier.is_broken());
+        barrier.lock.release();
     }
 
     #[test]

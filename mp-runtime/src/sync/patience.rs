@@ -25,6 +25,15 @@ impl Patience {
         }
     }
 
+    /// As long as this, and no shorter than from now on for `duration`.
+    pub(crate) fn at_least(self, duration: Duration) -> Patience {
+        match (self, Patience::lasting(duration)) {
+            (Patience::Until(end), Patience::Until(least)) => Patience::Until(end.max(least)),
+            (Patience::Never, least) => least,
+            _ => Patience::Forever,
+        }
+    }
+
     /// How long a sleep may be that wants to last `slice`; `None` if patience is at its end.
     pub(crate) fn allows(self, slice: Duration) -> Option<Duration> {
         match self {
