@@ -605,6 +605,67 @@ fn an_aborted_barrier_lets_everybody_go() {
     });
 }
 
+#[mp::process_fn]
+fn come_late(barrier: Shared<Barrier>) -> bool {
+    thread::sleep(3 * SHORT);
+    barrier.wait().is_ok()
+}
+
+#[mp::test]
+fn a_party_that_exits_in_order_may_be_replaced_at_a_barrier() {
+    within(LIMIT, || {
+        let barrier = Shared::new(Barrier::new(2)).unwrap();
+        for _ in 0..5 {
+            let other = mp::spawn!(come_late(barrier.clone())).unwrap();
+            barrier.wait().unwrap();
+            assert!(other.join().unwrap());
+        }
+    });
+}
+
+#[mp::process_fn]
+fn come_and_linger(barrier: Shared<Barrier>) {
+    barrier.wait().unwrap();
+    linger();
+}
+
+#[mp::process_fn]
+fn come_and_exit(barrier: Shared<Barrier>) {
+    barrier.wait().unwrap();
+    // What it has is not dropped.
+    std::process::exit(0);
+}
+
+#[mp::test]
+fn a_party_that_is_killed_between_two_waits_breaks_the_barrier() {
+    within(LIMIT, || {
+        // With another party that exits in order and is replaced, it is missed all the same.
+        let barrier = Shared::new(Barrier::new(3)).unwrap();
+        let victim = mp::spawn!(come_and_linger(barrier.clone())).unwrap();
+        let leaver = mp::spawn!(come_and_exit(barrier.clone())).unwrap();
+        barrier.wait().unwrap();
+        leaver.wait();
+        let waiter = barrier.wait_timeout(4 * SHORT);
+        // Nobody has died yet but the one that may: its time alone is over.
+        assert_eq!(waiter.unwrap_err().kind(), ErrorKind::TimedOut);
+        barrier.reset().unwrap();
+        end(victim);
+
+        let victim = mp::spawn!(come_and_linger(barrier.clone())).unwrap();
+        let leaver = mp::spawn!(come_and_exit(barrier.clone())).unwrap();
+        barrier.wait().unwrap();
+        leaver.wait();
+        let other = mp::spawn!(come(barrier.clone())).unwrap();
+        let pid = end(victim);
+        let error = barrier.wait().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.process_id()),
+            (ErrorKind::Poisoned, Some(pid))
+        );
+        assert!(other.join().unwrap().is_some());
+    });
+}
+
 // What is done once.
 
 #[mp::process_fn]

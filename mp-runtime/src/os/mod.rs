@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub(crate) mod descriptor;
 pub(crate) mod environment;
 pub(crate) mod exec;
+pub(crate) mod exit;
 pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod limit;

@@ -187,6 +187,7 @@ impl Drop for Block {
         if let Some(slot) = &self.slot
             && !slot.has_left.load(Ordering::Relaxed)
         {
+            self.region.forget_farewells(self.place.offset, slot.bytes);
             heap().give_back(&self.region, self.place.offset, slot.bytes);
         }
     }

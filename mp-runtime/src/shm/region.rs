@@ -7,6 +7,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::heap::Place;
+use crate::os::exit::at_exit;
 use crate::os::memory::{self, Mapping, MemoryId};
 
 /// A stretch of memory that processes share. It is there as long as somebody, in any process, has
@@ -16,6 +17,14 @@ pub(crate) struct Region {
     id: MemoryId,
     mapping: Mapping,
     fd: OwnedFd,
+    farewells: Mutex<Vec<Farewell>>,
+}
+
+/// What is to be done at an offset of a region before this process is without it.
+#[derive(Clone, Copy, Debug)]
+struct Farewell {
+    offset: usize,
+    say: fn(&Region, usize),
 }
 
 /// The regions of this process.
@@ -53,7 +62,12 @@ impl Region {
             return Ok(region);
         }
         let mapping = Mapping::of(&fd, bytes)?;
-        let region = Arc::new(Region { id, mapping, fd });
+        let region = Arc::new(Region {
+            id,
+            mapping,
+            fd,
+            farewells: Mutex::new(Vec::new()),
+        });
         let weak = Arc::downgrade(&region);
         table.by_base.insert(region.address(), Weak::clone(&weak));
         table.by_id.get_or_insert_default().insert(id, weak);
@@ -95,6 +109,34 @@ impl Region {
         Place::shared(self, address.wrapping_sub(self.address()))
     }
 
+    /// Has `say` called, with `offset`, before this process is without the region: before it is
+    /// unmapped, or when the process exits in order. Once for an offset, however often this is said.
+    pub(crate) fn before_leaving(&self, offset: usize, say: fn(&Region, usize)) {
+        at_exit(say_all_farewells);
+        let mut farewells = self.farewells();
+        if !farewells.iter().any(|known| known.offset == offset) {
+            farewells.push(Farewell { offset, say });
+        }
+    }
+
+    /// Forgets what was to be done in these `bytes` bytes, which are to be something else.
+    pub(crate) fn forget_farewells(&self, offset: usize, bytes: usize) {
+        self.farewells()
+            .retain(|known| known.offset < offset || known.offset - offset >= bytes);
+    }
+
+    fn say_farewells(&self, farewells: &[Farewell]) {
+        for farewell in farewells {
+            (farewell.say)(self, farewell.offset);
+        }
+    }
+
+    fn farewells(&self) -> MutexGuard<'_, Vec<Farewell>> {
+        self.farewells
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is at `offset`, of which `bytes` bytes are wanted, aligned to `align`.
     pub(crate) fn at(&self, offset: usize, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         let end = offset.checked_add(bytes)?;
@@ -110,8 +152,28 @@ impl Region {
 /// The largest alignment there can be: that of a page.
 pub(crate) const MAX_ALIGN: usize = 4096;
 
+/// Called when this process exits. The thread that exits may be in the handler of a signal which
+/// interrupted it anywhere, and others may still run: what somebody has locked is left alone.
+fn say_all_farewells() {
+    let regions: Vec<Arc<Region>> = match TABLE.try_lock() {
+        Ok(table) => table.by_base.values().filter_map(Weak::upgrade).collect(),
+        Err(_) => return,
+    };
+    for region in regions {
+        let farewells = match region.farewells.try_lock() {
+            Ok(mut farewells) => std::mem::take(&mut *farewells),
+            Err(_) => Vec::new(),
+        };
+        region.say_farewells(&farewells);
+        // It is not unmapped any more: that might wait for somebody's lock.
+        std::mem::forget(region);
+    }
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
+        let farewells = std::mem::take(&mut *self.farewells());
+        self.say_farewells(&farewells);
         // It may have come in again since its last `Arc` went: then the entries are the new one's.
         let mut table = table();
         if let Some(by_id) = &mut table.by_id
@@ -132,6 +194,8 @@ fn is_gone(region: &Weak<Region>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     #[test]
@@ -145,6 +209,30 @@ mod tests {
         assert!(Arc::ptr_eq(&region, &found));
         assert_eq!(offset, 4096);
         assert!(Region::holding(place.as_ptr().addr(), 4097).is_none());
+    }
+
+    #[test]
+    fn a_farewell_is_said_once_before_the_region_is_gone_unless_it_is_forgotten() {
+        fn mark(region: &Region, offset: usize) {
+            let place = region.at(offset, 4, 4).expect("it is in bounds");
+            // SAFETY: it is mapped, aligned, and shared through atomics alone.
+            let count = unsafe { place.cast::<AtomicU32>().as_ref() };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let region = Region::create(4096).expect("there is memory");
+        let copy = region.fd().try_clone().expect("there is a descriptor");
+        for offset in [0, 64, 64, 128] {
+            region.before_leaving(offset, mark);
+        }
+        region.forget_farewells(0, 64);
+        drop(region);
+        let region = Region::adopt(copy).expect("it is ours");
+        let count = |offset| {
+            let place = region.at(offset, 4, 4).expect("it is in bounds");
+            // SAFETY: as in `mark`.
+            unsafe { place.cast::<AtomicU32>().as_ref() }.load(Ordering::Relaxed)
+        };
+        assert_eq!([count(0), count(64), count(128)], [0, 1, 1]);
     }
 
     #[test]

@@ -30,10 +30,19 @@
 //! 4. Who waits sleeps on the generation it came to. When that has passed, its wait has ended: well,
 //!    if `bad` is older. (If `bad` is younger, its own generation may have ended well; it is told
 //!    that the barrier was broken all the same, as in Python.)
-//! 5. Who waits for longer than a slice of at most 50 ms looks, as the owner of the lock, who is dead.
-//!    The barrier is broken by a dead process that waits. It is also broken if more processes of the
-//!    last generation are dead than have newly come, while one of that generation lives: those who
-//!    wait would wait for the dead. (If none of it lives, the parties are others now.)
+//! 5. Who waits for longer than a slice of at most 50 ms looks, as the owner of the lock, who is
+//!    dead. If the lock has an owner, it looks after its next slice: somebody else looks, or comes.
+//!    The barrier is broken by a dead process that waits. It is also broken if a process of the last
+//!    generation is dead that is not marked as gone, while one of that generation lives: those who
+//!    wait would wait for the dead. (Not if as many have newly come as are dead or gone, or if none
+//!    of it lives: then the parties are others now.)
+//! 6. The time of who comes is for the others. The lock, which is had for microseconds, is waited for
+//!    for at least 100 ms. If time ends there all the same, since the owner was stopped for
+//!    instance, the barrier is broken, as by any timeout.
+//! 7. A process that exits in order, or lets go of the memory that the barrier lies in, is no party
+//!    any more: before that it marks its name in the last generation as gone, as the owner of the
+//!    lock. Who is gone is waited for by nobody, unless somebody takes its place. The region that
+//!    the barrier lies in calls for that, since a process first came to it (`shm/region.rs`).
 //!
 //! # Ordering
 //!
@@ -46,12 +55,14 @@
 //! | it dies | the others find | and |
 //! | --- | --- | --- |
 //! | while it waits | its name among those who came | the barrier is broken |
-//! | after a generation it was in, before it comes to the next | its name in the last generation | the barrier is broken |
+//! | killed after a generation it was in, before it comes to the next | its name in the last generation | the barrier is broken |
 //! | with the lock, in any call | a lock whose owner died | the barrier is broken, since `count` and the tables may be half changed |
 //! | after it stored the state, before it woke the others | the state, at the latest after a slice | go on, or are told |
 //! | before it ever came | nothing | wait, until their time is over: nobody knows of it |
 //!
-//! A process that ends in an orderly way is as dead as one that was killed.
+//! A process that exits in order while a thread of it waits is as dead as one that was killed. So is
+//! one that cannot mark itself as gone, since the lock is not had in time, or since it ends by
+//! `_exit` or an abort.
 //!
 //! Any bits at all in the words may lead to an error or a wait, never to a panic.
 
@@ -66,10 +77,17 @@ use super::raw_mutex::{RawMutex, Refusal};
 use crate::error::{Error, ErrorKind};
 use crate::os::futex;
 use crate::os::identity::ProcessName;
-use crate::shm::Shareable;
+use crate::shm::{Region, Shareable};
 
 /// How many parties there can be.
 const LIMIT: u32 = SLOT_COUNT as u32;
+
+/// The flag of a name: its process was in the last generation, and left the barrier in order.
+const GONE: u64 = 1;
+
+/// How long somebody waits for the lock, however little time it has for the others: longer than the
+/// kernel lets an owner wait for a processor.
+const LOCK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How far `bad` may lie behind, so that the two can be compared although they wrap around.
 const FARTHEST: u32 = 1 << 30;
@@ -77,10 +95,12 @@ const FARTHEST: u32 = 1 << 30;
 /// A point at which a number of threads and processes wait for each other, again and again. At
 /// most 64. 1064 bytes.
 ///
-/// A process that dies breaks the barrier, for those who wait and those who come, if it waited, or if it was
-/// in the last generation and another process of that generation lives: otherwise the others would
-/// wait for it for ever. To end in an orderly way is the same. A process that dies before it has
-/// ever come is unknown to the barrier; [`wait_timeout`](Barrier::wait_timeout) is for that. A
+/// A party that is killed breaks it; one that exits in order is no party any more. In full: a
+/// process that dies breaks the barrier, for those who wait and those who come, if it waited, or if
+/// it was in the last generation and another process of that generation lives: otherwise the others
+/// would wait for it for ever. A process that was in the last generation and then exits, or drops
+/// its last handle of the memory, may be replaced by another at any time. A process that dies before it
+/// has ever come is unknown to the barrier; [`wait_timeout`](Barrier::wait_timeout) is for that. A
 /// timeout breaks it too, as does [`abort`](Barrier::abort). [`reset`](Barrier::reset) makes it whole.
 ///
 /// ```
@@ -256,7 +276,9 @@ impl Barrier {
     /// [`ErrorKind::WouldDeadlock`] in the handler of a signal that interrupted a call of this
     /// thread on this barrier.
     pub fn reset(&self) -> Result<(), Error> {
-        self.enter(Patience::Forever)?;
+        if self.lock.acquire(Patience::Forever, || ()).is_err() {
+            return Err(interrupted());
+        }
         self.lock.clear_poison();
         self.count.store(0, Ordering::Relaxed);
         self.tables.iter().for_each(empty);
@@ -285,7 +307,9 @@ impl Barrier {
         if parties == 0 || parties > LIMIT {
             return Err(unsupported(parties));
         }
-        self.enter(patience)?;
+        if let Err(refusal) = self.lock.acquire(patience.at_least(LOCK_PATIENCE), || ()) {
+            return Err(self.refused(refusal));
+        }
         let come = self.come(parties);
         self.lock.release();
         match come? {
@@ -300,16 +324,20 @@ impl Barrier {
         }
     }
 
-    /// Takes the lock.
-    fn enter(&self, patience: Patience) -> Result<(), Error> {
-        self.lock.acquire(patience, || ()).map_err(|refusal| match refusal {
-            Refusal::TimedOut => timed_out(),
-            Refusal::WouldDeadlock => Error::new(
-                ErrorKind::WouldDeadlock,
-                "this thread was interrupted in a call on this barrier: to wait here would be a \
-                 deadlock",
-            ),
-        })
+    /// The error of who did not get the lock. Patience that ended there breaks the barrier too.
+    fn refused(&self, refusal: Refusal) -> Error {
+        if refusal == Refusal::WouldDeadlock {
+            return interrupted();
+        }
+        loop {
+            let state = self.state();
+            if state.is_broken() {
+                return self.broken();
+            }
+            if self.break_it(state, Cause::TimedOut) {
+                return timed_out();
+            }
+        }
     }
 
     /// Comes to the generation that gathers now, as the owner of the lock.
@@ -321,8 +349,16 @@ impl Barrier {
         }
         let count = self.count.load(Ordering::Relaxed);
         let [table, next_table] = self.tables(state.generation);
+        let me = ProcessName::current().word();
+        // Who was in the last generation has arranged its farewell already.
+        if !next_table
+            .iter()
+            .any(|slot| slot.load(Ordering::Relaxed) == me)
+        {
+            self.arrange_farewell();
+        }
         let slot = &table[count as usize % SLOT_COUNT];
-        slot.store(ProcessName::current().word(), Ordering::Relaxed);
+        slot.store(me, Ordering::Relaxed);
         if count + 1 < parties {
             self.count.store(count + 1, Ordering::Relaxed);
             return Ok(Come::Waits(state.generation));
@@ -334,6 +370,44 @@ impl Barrier {
         } else {
             Err(self.broken())
         }
+    }
+
+    /// Rule 7: has this process marked as gone before it is without the barrier. In memory of its own it
+    /// is alone.
+    fn arrange_farewell(&self) {
+        let address = std::ptr::from_ref(self).addr();
+        if let Some((region, offset)) = Region::holding(address, size_of::<Barrier>()) {
+            region.before_leaving(offset, Barrier::say_farewell);
+        }
+    }
+
+    fn say_farewell(region: &Region, offset: usize) {
+        if let Some(place) = region.at(offset, size_of::<Barrier>(), align_of::<Barrier>()) {
+            // SAFETY: it is in bounds and aligned, as was just checked; the region is mapped for as
+            // long as it is borrowed. A barrier was here when this was arranged; it is changed through
+            // atomics alone, of which any bits are values.
+            unsafe { place.cast::<Barrier>().as_ref() }.go();
+        }
+    }
+
+    /// Marks this process as gone in the table of the last generation. If the lock is not had in
+    /// time, it will be taken for one that was killed.
+    fn go(&self) {
+        if self
+            .lock
+            .acquire(Patience::lasting(LOCK_PATIENCE), || ())
+            .is_err()
+        {
+            return;
+        }
+        let me = ProcessName::current().word();
+        let [_, last] = self.tables(self.state().generation);
+        for slot in last {
+            if slot.load(Ordering::Relaxed) == me {
+                slot.store(me | GONE, Ordering::Relaxed);
+            }
+        }
+        self.lock.release();
     }
 
     /// Sleeps until this generation has passed.
@@ -353,14 +427,14 @@ impl Barrier {
                 continue;
             };
             if futex::wait_low(&self.state, state.word(), limit) {
-                self.break_after_death(generation, patience);
+                self.break_after_death(generation);
             }
         }
     }
 
-    /// Rule 5. If the lock is not had in time, there will be another time.
-    fn break_after_death(&self, generation: u32, patience: Patience) {
-        if self.lock.acquire(patience, || ()).is_err() {
+    /// Rule 5. Of many that wait, each would otherwise wait in turn for a look like its own.
+    fn break_after_death(&self, generation: u32) {
+        if self.lock.acquire(Patience::Never, || ()).is_err() {
             return;
         }
         self.break_after_death_in_here();
@@ -387,17 +461,22 @@ impl Barrier {
     fn missed(&self, generation: u32) -> Option<ProcessName> {
         let me = ProcessName::current();
         let is_alive = |name: &ProcessName| *name == me || name.is_alive();
-        let [come, last] = self.tables(generation).map(names);
+        let [come_table, last_table] = self.tables(generation);
+        let come = names(come_table, |_| true);
+        let stayed = names(last_table, |word| word & GONE == 0);
+        let gone = names(last_table, |word| word & GONE != 0);
         let dead_waiter = come.iter().find(|name| !is_alive(name));
         if dead_waiter.is_some() {
             return dead_waiter.copied();
         }
         // Who has come is alive, as was just seen.
-        let (living, dead): (Vec<_>, Vec<_>) = last
+        let (living, dead): (Vec<_>, Vec<_>) = stayed
             .iter()
             .partition(|name| come.contains(name) || is_alive(name));
-        let newcomer_count = come.iter().filter(|name| !last.contains(name)).count();
-        if living.is_empty() || dead.len() <= newcomer_count {
+        let is_new = |name: &&ProcessName| !stayed.contains(name) && !gone.contains(name);
+        let newcomer_count = come.iter().filter(is_new).count();
+        // Those who are gone have first claim to be replaced.
+        if living.is_empty() || dead.len() + gone.len() <= newcomer_count {
             return None;
         }
         dead.first().copied()
@@ -540,11 +619,11 @@ impl Cause {
     }
 }
 
-/// Who stands in a table.
-fn names(table: &[AtomicU64; SLOT_COUNT]) -> Vec<ProcessName> {
+/// Who stands in a table, in the words that are wanted.
+fn names(table: &[AtomicU64; SLOT_COUNT], is_wanted: impl Fn(u64) -> bool) -> Vec<ProcessName> {
     let words = table.iter().map(|slot| slot.load(Ordering::Relaxed));
     words
-        .filter(|&word| word != 0)
+        .filter(|&word| word != 0 && is_wanted(word))
         .map(ProcessName::of_word)
         .collect()
 }
@@ -559,6 +638,13 @@ fn timed_out() -> Error {
     Error::new(
         ErrorKind::TimedOut,
         "not all parties of the barrier came in time",
+    )
+}
+
+fn interrupted() -> Error {
+    Error::new(
+        ErrorKind::WouldDeadlock,
+        "this thread was interrupted in a call on this barrier: to wait here would be a deadlock",
     )
 }
 
@@ -655,6 +741,32 @@ mod tests {
     }
 
     #[test]
+    fn no_time_at_all_is_enough_for_who_comes_last() {
+        let barrier = Barrier::new(1);
+        assert!(barrier.wait_timeout(Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn a_timeout_at_the_lock_breaks_it() {
+        let barrier = Barrier::new(2);
+        barrier
+            .lock
+            .acquire(Patience::Forever, || ())
+            .expect("it is free");
+        let error = std::thread::scope(|scope| {
+            let late = scope.spawn(|| {
+                barrier
+                    .wait_timeout(Duration::ZERO)
+                    .expect_err("it is late")
+            });
+            late.join().expect("it ends")
+        });
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(barrier.is_broken());
+        barrier.lock.release();
+    }
+
+    #[test]
     fn a_dead_party_that_waits_breaks_it() {
         let barrier = Barrier::new(3);
         fill(&barrier.tables[0], &[dead(0)]);
@@ -681,6 +793,8 @@ mod tests {
         let generation = barrier.state().generation;
         fill(&barrier.tables[0], &[me]);
         fill(&barrier.tables[1], &[dead(0), dead(1)]);
+        assert_eq!(barrier.missed(generation), None);
+        fill(&barrier.tables[1], &[dead(0) | GONE, me]);
         assert_eq!(barrier.missed(generation), None);
         fill(&barrier.tables[1], &[dead(0), me]);
         assert_eq!(

@@ -25,15 +25,12 @@ impl Patience {
         }
     }
 
-    /// As it is, but from now on for this long at least.
+    /// As long as this, and no shorter than from now on for `duration`.
     pub(crate) fn at_least(self, duration: Duration) -> Patience {
-        match self {
-            Patience::Forever => Patience::Forever,
-            Patience::Never => Patience::lasting(duration),
-            Patience::Until(end) => match Patience::lasting(duration) {
-                Patience::Until(least) => Patience::Until(end.max(least)),
-                other => other,
-            },
+        match (self, Patience::lasting(duration)) {
+            (Patience::Until(end), Patience::Until(least)) => Patience::Until(end.max(least)),
+            (Patience::Never, least) => least,
+            _ => Patience::Forever,
         }
     }
 
