@@ -6,6 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::thread;
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub struct Mutex<T: ?Sized> {
 unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 // SAFETY: as for `Send`; `T: Send` is enough since no two threads have it at once.
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
+// A panic with it held is told to the next owner, by poison.
+impl<T: ?Sized> UnwindSafe for Mutex<T> {}
+impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
 /// The lock, for as long as this lives. Dropping it gives the lock back; if a panic began
 /// meanwhile, the lock is poisoned. It stays on the thread that took it.

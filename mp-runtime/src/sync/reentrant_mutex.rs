@@ -24,6 +24,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::thread;
 use std::time::Duration;
 
@@ -73,6 +74,9 @@ pub struct ReentrantMutex<T: ?Sized> {
 unsafe impl<T: ?Sized + Send> Send for ReentrantMutex<T> {}
 // SAFETY: as for `Send`; `T: Send` is enough since no two threads have it at once.
 unsafe impl<T: ?Sized + Send> Sync for ReentrantMutex<T> {}
+// A panic with it held is told to the next owner, by poison.
+impl<T: ?Sized> UnwindSafe for ReentrantMutex<T> {}
+impl<T: ?Sized> RefUnwindSafe for ReentrantMutex<T> {}
 
 /// The lock, for as long as this lives. The last of a thread's guards gives the lock back when it
 /// is dropped; if a panic began meanwhile, the lock is poisoned. It stays on the thread that took
