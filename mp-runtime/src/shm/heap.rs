@@ -107,14 +107,17 @@ impl Block {
         let slot_bytes = bytes.max(1).next_multiple_of(SLOT_BYTES);
         if align > SLOT_BYTES || slot_bytes > SMALL_BYTES {
             let region = Region::create(slot_bytes)?;
-            return Block::at(region, 0, slot_bytes, None);
+            return Block::existing(region, 0, slot_bytes, align);
         }
         let (region, offset) = heap().take(slot_bytes)?;
+        let start = region
+            .at(offset, slot_bytes, align)
+            .ok_or(io::ErrorKind::InvalidData)?;
         let slot = Slot {
             bytes: slot_bytes,
             has_left: AtomicBool::new(false),
         };
-        Block::at(region, offset, slot_bytes, Some(slot))
+        Ok(Block::of(region, offset, start, Some(slot)))
     }
 
     /// One that was filled already, by another process perhaps.
@@ -128,27 +131,25 @@ impl Block {
         bytes: usize,
         align: usize,
     ) -> io::Result<Arc<Block>> {
-        if region.at(offset, bytes, align).is_none() {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        Block::at(region, offset, bytes, None)
+        let start = region
+            .at(offset, bytes, align)
+            .ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Block::of(region, offset, start, None))
     }
 
-    fn at(
+    /// The one at `start` of this process.
+    fn of(
         region: Arc<Region>,
         offset: usize,
-        bytes: usize,
+        start: NonNull<u8>,
         slot: Option<Slot>,
-    ) -> io::Result<Arc<Block>> {
-        let start = region
-            .at(offset, bytes, 1)
-            .ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Arc::new(Block {
+    ) -> Arc<Block> {
+        Arc::new(Block {
             place: Place::shared(&region, offset),
             region,
             start,
             slot,
-        }))
+        })
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {

@@ -147,12 +147,18 @@ impl RawMutex {
         self.holder.store(1 << 22, Ordering::Relaxed);
     }
 
-    /// Gives the lock back. Only its owner may call this.
+    /// Ends the critical section.
     #[inline]
-    pub(crate) fn release(&self) {
+    fn leave(&self) {
         compiler_fence(Ordering::SeqCst);
         self.holder.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Gives the lock back. Only its owner may call this.
+    #[inline]
+    pub(crate) fn release(&self) {
+        self.leave();
         let me = ThreadName::current().word();
         // SYNC a: with `acquire`.
         let freed = self
@@ -166,9 +172,7 @@ impl RawMutex {
     /// Turns ownership into leases: the lock is free once all of them are over. Only its owner may
     /// call this.
     pub(crate) fn lend(&self) {
-        compiler_fence(Ordering::SeqCst);
-        self.holder.store(0, Ordering::Relaxed);
-        compiler_fence(Ordering::SeqCst);
+        self.leave();
         self.replace(|word| LENT | (word & WAITERS));
     }
 
