@@ -5,6 +5,10 @@
 //! it and writes the initial values, when a static is first used or a process first started, and
 //! each worker inherits it, and hands it on to its own.
 //!
+//! Where a static is, is stored once, after its value is there, and read with every look at it. A
+//! process that is killed before that takes nobody with it: what it was making was its own, and
+//! its workers have the region or were not started. After that the locks say what a death means.
+//!
 //! If the region cannot be made, the statics are this process's own, and no process can be
 //! started: a program whose statics were not shared would go wrong in silence.
 
