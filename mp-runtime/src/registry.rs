@@ -4,7 +4,7 @@
 //! a function's place in it is its number on the wire: both ends are the same binary, and the
 //! fingerprint that a worker sends first makes sure of it.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
@@ -79,7 +79,7 @@ inventory::collect!(Registered);
 #[derive(Debug)]
 pub struct Call<'m> {
     input: &'m [u8],
-    handles: Option<&'m Handles>,
+    handles: Option<Arc<Handles>>,
     output: Payload,
 }
 
@@ -93,7 +93,7 @@ pub enum CallError {
 }
 
 impl<'m> Call<'m> {
-    pub(crate) fn new(input: &'m [u8], handles: Option<&'m Handles>) -> Call<'m> {
+    pub(crate) fn new(input: &'m [u8], handles: Option<Arc<Handles>>) -> Call<'m> {
         Call {
             input,
             handles,
@@ -107,7 +107,7 @@ impl<'m> Call<'m> {
         Ok(self.output)
     }
 
-    /// Reads the arguments; they may borrow from the message.
+    /// Reads the arguments, once; they may borrow from the message.
     ///
     /// # Errors
     ///
@@ -116,7 +116,8 @@ impl<'m> Call<'m> {
         &mut self,
         read: impl FnOnce(&mut Decoder<'m>) -> Result<A, DecodeError>,
     ) -> Result<A, CallError> {
-        wire::decode(self.input, self.handles, read).map_err(CallError::Decode)
+        let handles = self.handles.take();
+        wire::decode(self.input, handles.as_deref(), read).map_err(CallError::Decode)
     }
 
     /// Calls the function.

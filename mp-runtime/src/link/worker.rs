@@ -39,8 +39,9 @@ impl Chunk {
         self.table.chunk
     }
 
-    pub(crate) fn handles(&self) -> Option<&Handles> {
-        self.message.handles.as_ref()
+    /// Takes the handles that came with it.
+    pub(crate) fn take_handles(&mut self) -> Option<Arc<Handles>> {
+        self.message.handles.take().map(Arc::new)
     }
 
     /// The items: number and arguments.

@@ -14,6 +14,7 @@ pub(crate) mod limit;
 pub(crate) mod memory;
 pub(crate) mod out_of_memory;
 pub(crate) mod pidfd;
+pub(crate) mod shared_fd;
 pub(crate) mod shared_page;
 pub(crate) mod signal;
 pub(crate) mod thread;

@@ -105,11 +105,12 @@ impl SegmentBuilder {
 
     /// Whether it should be closed: at `count` items, when it is large or refers to much shared
     /// memory (all of it goes with each part of the segment), and after an item with handles of
-    /// `ipc-channel` or parts of arrays, which are kept as long as its segment.
+    /// `ipc-channel`, open files or parts of arrays, which are kept as long as its segment.
     pub(super) fn is_full(&self, count: usize) -> bool {
         self.positions.len() >= count
             || self.encoder.len() >= SEGMENT_BYTES
             || self.ends.is_some()
+            || self.encoder.has_files()
             || self.encoder.region_count() >= SEGMENT_REGIONS
             || !self.encoder.loans().is_empty()
     }

@@ -80,11 +80,11 @@ impl<R> Process<R> {
             os::thread::spawn("mp-process", move || {
                 let answer = match launched.connect() {
                     Ok((link, events)) => {
-                        // Parts of arrays count as sent until the call has ended.
-                        link.call(call, handles.clone());
-                        let answer = receive(&child, &link, &events, function);
-                        drop(handles);
-                        answer
+                        // Parts of arrays count as sent until the call has ended; of the rest, who
+                        // is called alone says how long it has it.
+                        let _loans = handles.as_ref().map(|handles| Arc::clone(handles.loans()));
+                        link.call(call, handles);
+                        receive(&child, &link, &events, function)
                     }
                     Err(error) => Err(error),
                 };

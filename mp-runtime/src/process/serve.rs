@@ -1,6 +1,7 @@
 //! What a worker does all day: take calls, run them, send results.
 
 use std::process::exit;
+use std::sync::Arc;
 
 use super::{Role, panic};
 use crate::link::{Chunk, Status, WorkerEnd};
@@ -9,8 +10,9 @@ use crate::wire::{Handles, Payload};
 
 /// Runs calls until there are no more, and exits as a program does that returns from `main`.
 pub(super) fn serve(mut end: WorkerEnd, catalogue: &'static Catalogue, role: Role) -> ! {
-    while let Some(chunk) = end.next() {
-        if run_chunk(&mut end, catalogue, &chunk).is_err() {
+    while let Some(mut chunk) = end.next() {
+        let handles = chunk.take_handles();
+        if run_chunk(&mut end, catalogue, &chunk, handles).is_err() {
             // The parent is gone; the lifeline's thread is about to end this process.
             break;
         }
@@ -25,14 +27,21 @@ fn run_chunk(
     end: &mut WorkerEnd,
     catalogue: &'static Catalogue,
     chunk: &Chunk,
+    mut handles: Option<Arc<Handles>>,
 ) -> std::io::Result<()> {
     let function = catalogue.function(chunk.function());
-    for (item, args) in chunk.items() {
+    let mut items = chunk.items().peekable();
+    while let Some((item, args)) = items.next() {
         if !end.begin(chunk.number(), item) {
             break;
         }
+        // While the last one runs it alone has what its handles stand for.
+        let handles = match items.peek() {
+            Some(_) => handles.clone(),
+            None => handles.take(),
+        };
         let (status, payload) = match function {
-            Some(function) => run_item(function, args, chunk.handles()),
+            Some(function) => run_item(function, args, handles),
             None => (
                 Status::NotDecoded,
                 text(format!("there is no function {}", chunk.function())),
@@ -43,7 +52,7 @@ fn run_chunk(
     end.end_chunk(chunk.number())
 }
 
-fn run_item(function: &Function, args: &[u8], handles: Option<&Handles>) -> (Status, Payload) {
+fn run_item(function: &Function, args: &[u8], handles: Option<Arc<Handles>>) -> (Status, Payload) {
     let called = panic::catch(|| {
         let mut call = Call::new(args, handles);
         (function.run)(&mut call)?;

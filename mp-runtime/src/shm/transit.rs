@@ -11,9 +11,12 @@
 //! of the same item a second time, and can make nothing up: a handle has the type it was sent with,
 //! and a chunk of an array, which must not be had twice, is taken out once.
 //!
-//! A message owns the regions in its cargo, so what travels is alive in flight. What comes in may
-//! have been written by a hostile process: number, bounds and alignment are checked before
-//! anything is believed.
+//! A handle may also stand for open files (ends of a pipe or of a socket, memory that is not laid
+//! out here): these travel the same way.
+//!
+//! A message owns the regions and files in its cargo, so what travels is alive in flight. What
+//! comes in may have been written by a hostile process: number, bounds and alignment are checked
+//! before anything is believed.
 
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
@@ -28,35 +31,60 @@ use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
 use super::heap::Block;
 use super::lease::{Loan, Part};
 use super::region::Region;
+use crate::os::shared_fd::SharedFd;
 
 /// What travels beside the bytes of a message.
 #[derive(Debug, Default)]
 pub(crate) struct Cargo {
     pub(crate) regions: Vec<Arc<Region>>,
+    pub(crate) files: Vec<Arc<SharedFd>>,
     /// Kept until the message is dropped; their order means nothing.
     pub(crate) loans: Vec<Loan>,
-    /// Why there are fewer regions than were sent.
+    /// Why there are fewer regions or files than were sent.
     pub(crate) loss: Option<String>,
 }
 
 impl Cargo {
     /// Whether nothing travels.
     pub(crate) fn is_empty(&self) -> bool {
-        self.regions.is_empty() && self.loans.is_empty() && self.loss.is_none()
+        let Cargo {
+            regions,
+            files,
+            loans,
+            loss,
+        } = self;
+        regions.is_empty() && files.is_empty() && loans.is_empty() && loss.is_none()
     }
 
-    /// The number of `region` in the list.
-    fn number(&mut self, region: &Arc<Region>) -> usize {
-        let known = self
-            .regions
-            .iter()
-            .rposition(|other| Arc::ptr_eq(other, region));
-        known.unwrap_or_else(|| {
-            self.regions.push(Arc::clone(region));
-            self.regions.len() - 1
-        })
+    /// How many descriptors it takes.
+    pub(crate) fn fd_count(&self) -> usize {
+        self.regions.len() + self.files.len()
+    }
+
+    /// Why something that a parcel names is not there.
+    fn missing(&self, what: &str) -> String {
+        match &self.loss {
+            Some(reason) => reason.clone(),
+            None => format!("its {what} did not come with it"),
+        }
     }
 }
+
+/// The number of `item` in the list; it is put there if it is not.
+fn number<T>(list: &mut Vec<Arc<T>>, item: &Arc<T>) -> u32 {
+    let known = list.iter().rposition(|other| Arc::ptr_eq(other, item));
+    let number = known.unwrap_or_else(|| {
+        list.push(Arc::clone(item));
+        list.len() - 1
+    });
+    u32::try_from(number).unwrap_or(NONE)
+}
+
+/// The number of no region and of no file.
+const NONE: u32 = u32::MAX;
+
+/// The most files that one handle stands for.
+const FILE_LIMIT: usize = 3;
 
 /// What is noted while items are encoded.
 #[derive(Debug, Default)]
@@ -76,6 +104,8 @@ pub(crate) struct Parcel {
     len: u64,
     /// Its type.
     kind: u64,
+    /// The numbers of the files that it stands for.
+    files: [u32; FILE_LIMIT],
     /// If it is a part of an array.
     chunk: Option<Chunk>,
 }
@@ -91,7 +121,7 @@ pub(crate) struct Chunk {
 }
 
 /// How many bytes a parcel takes in a trailer.
-const PARCEL_BYTES: usize = 4 + 8 + 8 + 8 + 1 + 8 + 4 + 8 + 8 + 8;
+const PARCEL_BYTES: usize = 4 + 8 + 8 + 8 + 4 * FILE_LIMIT + 1 + 8 + 4 + 8 + 8 + 8;
 /// The last byte of an item: what stands before it.
 const NO_PARCELS: u8 = 0;
 const PARCELS: u8 = 1;
@@ -100,6 +130,9 @@ impl Parcel {
     fn write(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(&self.region.to_le_bytes());
         for number in [self.offset, self.len, self.kind] {
+            to.extend_from_slice(&number.to_le_bytes());
+        }
+        for number in self.files {
             to.extend_from_slice(&number.to_le_bytes());
         }
         to.push(u8::from(self.chunk.is_some()));
@@ -130,6 +163,7 @@ impl Parcel {
             u64::from_le_bytes(number)
         };
         let (region, offset, len, kind) = (take(4) as u32, take(8), take(8), take(8));
+        let files = std::array::from_fn(|_| take(4) as u32);
         let is_chunk = take(1) != 0;
         let (lock_offset, place) = (take(8), take(4) as u32);
         let part = Part {
@@ -147,25 +181,31 @@ impl Parcel {
             offset,
             len,
             kind,
+            files,
             chunk: is_chunk.then_some(chunk),
         }
     }
 
-    /// Keeps count of the part that this is of, from now on, if it is of one. Tells whether that
-    /// could be done.
-    pub(crate) fn take_over(&self, cargo: &mut Cargo) -> bool {
+    /// Keeps count of the part that this is of, from now on, if it is of one.
+    ///
+    /// # Errors
+    ///
+    /// If that could not be done.
+    pub(crate) fn take_over(&self, cargo: &Cargo) -> Result<Option<Loan>, NotTaken> {
         let Some(chunk) = self.chunk else {
-            return true;
+            return Ok(None);
         };
-        let loan = cargo
-            .regions
-            .get(self.region as usize)
-            .and_then(|region| Loan::take_over(region, chunk.lock_offset as usize, chunk.part));
-        let is_taken = loan.is_some();
-        cargo.loans.extend(loan);
-        is_taken
+        let region = cargo.regions.get(self.region as usize);
+        region
+            .and_then(|region| Loan::take_over(region, chunk.lock_offset as usize, chunk.part))
+            .map(Some)
+            .ok_or(NotTaken)
     }
 }
+
+/// The part of an array that a message names is not on its way.
+#[derive(Debug)]
+pub(crate) struct NotTaken;
 
 /// Writes the parcels of an item behind its bytes.
 pub(crate) fn write_trailer(to: &mut Vec<u8>, parcels: &[Parcel]) {
@@ -246,23 +286,55 @@ pub(crate) fn send<K: 'static, S: Serializer>(
     chunk: Option<(Chunk, Loan)>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let number = DEPARTING.with_borrow_mut(|departure| {
-        let Departure { cargo, parcels } = departure.as_mut()?;
+    note(serializer, |cargo| {
         let (chunk, loan) = chunk.unzip();
         cargo.loans.extend(loan);
-        parcels.push(Parcel {
-            region: u32::try_from(cargo.number(block.leave())).unwrap_or(u32::MAX),
+        Parcel {
+            region: number(&mut cargo.regions, block.leave()),
             offset: block.offset() as u64,
             len: len as u64,
             kind: kind::<K>(),
+            files: [NONE; FILE_LIMIT],
             chunk,
-        });
+        }
+    })
+}
+
+/// Notes that what `K` stands for is these files, three at the most, and writes the number of that.
+pub(crate) fn send_files<K: 'static, S: Serializer>(
+    files: &[&Arc<SharedFd>],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    note(serializer, |cargo| {
+        let mut numbers = [NONE; FILE_LIMIT];
+        for (place, file) in numbers.iter_mut().zip(files) {
+            *place = number(&mut cargo.files, file);
+        }
+        Parcel {
+            region: NONE,
+            offset: 0,
+            len: 0,
+            kind: kind::<K>(),
+            files: numbers,
+            chunk: None,
+        }
+    })
+}
+
+/// Notes a parcel, and writes its number.
+fn note<S: Serializer>(
+    serializer: S,
+    parcel: impl FnOnce(&mut Cargo) -> Parcel,
+) -> Result<S::Ok, S::Error> {
+    let number = DEPARTING.with_borrow_mut(|departure| {
+        let Departure { cargo, parcels } = departure.as_mut()?;
+        parcels.push(parcel(cargo));
         u32::try_from(parcels.len() - 1).ok()
     });
     match number {
         Some(number) => number.serialize(serializer),
         None => Err(S::Error::custom(
-            "a handle to shared memory travels as an argument or a result of a process function, \
+            "a handle travels in an argument or a result of a process function, or over a pipe, \
              and in no other way",
         )),
     }
@@ -281,37 +353,64 @@ pub(crate) fn receive<'de, K: 'static, D: Deserializer<'de>>(
     deserializer: D,
     layout: impl FnOnce(usize) -> Option<(usize, usize)>,
 ) -> Result<Received, D::Error> {
-    let number = u32::deserialize(deserializer)?;
-    let arrival = ARRIVED.with_borrow(Clone::clone);
-    look_up::<K>(arrival.as_deref(), number, layout).map_err(|reason| {
-        D::Error::custom(format!(
-            "a handle to shared memory could not be taken in: {reason}"
-        ))
+    take_in(deserializer, |arrival, number| {
+        look_up::<K>(arrival, number, layout)
     })
 }
 
+/// Finds the files that `K` stands for.
+pub(crate) fn receive_files<'de, K: 'static, D: Deserializer<'de>, const N: usize>(
+    deserializer: D,
+) -> Result<[Arc<SharedFd>; N], D::Error> {
+    take_in(deserializer, |arrival, number| {
+        let (parcel, _) = arrival.find::<K>(number)?;
+        let named = parcel.files.iter().filter(|&&number| number != NONE);
+        let files = named.map(|&number| arrival.cargo.files.get(number as usize).cloned());
+        let files: Option<Vec<_>> = files.collect();
+        let files = files.ok_or_else(|| arrival.cargo.missing("descriptor"))?;
+        files
+            .try_into()
+            .map_err(|_| "it has another number of descriptors".into())
+    })
+}
+
+/// Reads the number of a parcel, and has `find` find what it stands for.
+fn take_in<'de, T, D: Deserializer<'de>>(
+    deserializer: D,
+    find: impl FnOnce(&Arrival, u32) -> Result<T, String>,
+) -> Result<T, D::Error> {
+    let number = u32::deserialize(deserializer)?;
+    let arrival = ARRIVED.with_borrow(Clone::clone);
+    arrival
+        .ok_or_else(|| "it did not come as an argument or a result, or over a pipe".to_owned())
+        .and_then(|arrival| find(&arrival, number))
+        .map_err(|reason| D::Error::custom(format!("a handle could not be taken in: {reason}")))
+}
+
+impl Arrival {
+    /// The parcel of this number, which must be of a `K`.
+    fn find<K: 'static>(&self, number: u32) -> Result<&(Parcel, Cell<bool>), String> {
+        let found = self.parcels.get(number as usize);
+        let found = found.ok_or("it is not among what came with it")?;
+        match found.0.kind == kind::<K>() {
+            true => Ok(found),
+            false => Err("it is of another type".into()),
+        }
+    }
+}
+
 fn look_up<K: 'static>(
-    arrival: Option<&Arrival>,
+    arrival: &Arrival,
     number: u32,
     layout: impl FnOnce(usize) -> Option<(usize, usize)>,
 ) -> Result<Received, String> {
-    let arrival = arrival.ok_or("it did not come as an argument or a result")?;
-    let (parcel, is_taken) = arrival
-        .parcels
-        .get(number as usize)
-        .ok_or("it is not among what came with it")?;
-    if parcel.kind != kind::<K>() {
-        return Err("it is of another type".into());
-    }
+    let (parcel, is_taken) = arrival.find::<K>(number)?;
     if parcel.chunk.is_some() && is_taken.replace(true) {
         return Err("it was taken out before".into());
     }
     let cargo = &arrival.cargo;
     let region = cargo.regions.get(parcel.region as usize);
-    let region = region.ok_or_else(|| match &cargo.loss {
-        Some(reason) => reason.clone(),
-        None => "its memory did not come with it".to_owned(),
-    })?;
+    let region = region.ok_or_else(|| cargo.missing("memory"))?;
     let (offset, len) = (parcel.offset as usize, parcel.len as usize);
     let (bytes, align) = layout(len).ok_or("its length is impossible")?;
     let block = Block::existing(Arc::clone(region), offset, bytes, align)
@@ -340,6 +439,7 @@ mod tests {
             offset,
             len,
             kind: kind::<u32>(),
+            files: [NONE, 7, NONE],
             chunk: None,
         }
     }
@@ -353,7 +453,7 @@ mod tests {
             }),
             parcels: vec![(parcel, Cell::new(false))],
         };
-        look_up::<u32>(Some(&arrival), 0, |len| (len == 1).then_some((4, 4)))
+        look_up::<u32>(&arrival, 0, |len| (len == 1).then_some((4, 4)))
     }
 
     #[test]

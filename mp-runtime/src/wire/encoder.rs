@@ -8,7 +8,7 @@ use super::{DEPTH_LIMIT, EncodeError, Payload};
 use crate::shm::lease::Loan;
 use crate::shm::transit::{self, Cargo, Departure};
 
-/// So many regions of shared memory one message may refer to. Their descriptors have to find room
+/// So many regions of shared memory and open files one message may refer to. Their descriptors have to find room
 /// in a socket's buffer, 253 in a packet that takes a kilobyte of it.
 const REGION_LIMIT: usize = 20_000;
 
@@ -36,10 +36,10 @@ impl Encoder {
     pub(crate) fn end_item(&mut self) -> Result<(), EncodeError> {
         let parcels = std::mem::take(&mut self.departure.parcels);
         transit::write_trailer(&mut self.bytes, &parcels);
-        let regions = self.region_count();
-        if regions > REGION_LIMIT {
+        let count = self.departure.cargo.fd_count();
+        if count > REGION_LIMIT {
             return Err(EncodeError::new(format!(
-                "it refers to {regions} regions of shared memory; a message carries {REGION_LIMIT}"
+                "it refers to {count} regions of shared memory; a message carries {REGION_LIMIT}"
             )));
         }
         Ok(())
@@ -80,6 +80,11 @@ impl Encoder {
     /// How many regions of shared memory the values so far refer to.
     pub(crate) fn region_count(&self) -> usize {
         self.departure.cargo.regions.len()
+    }
+
+    /// Whether the values so far refer to open files.
+    pub(crate) fn has_files(&self) -> bool {
+        !self.departure.cargo.files.is_empty()
     }
 
     /// Forgets the bytes from `len` on, the parts of arrays from number `loans` on, and the handles

@@ -174,7 +174,7 @@ impl Outbox {
 
     /// Sends what a message refers to ahead of it.
     fn send_cargo(&self, cargo: &Cargo) -> io::Result<Option<Waybill>> {
-        if cargo.regions.is_empty() {
+        if cargo.fd_count() == 0 {
             return Ok(None);
         }
         match &self.freight {

@@ -1,5 +1,6 @@
-//! Regions of shared memory on their way: `ipc-channel` would map them itself and not tell us which
-//! they are, so their descriptors go over a socket of our own, ahead of the message.
+//! Regions of shared memory, and open files, on their way: `ipc-channel` would map regions itself and
+//! not tell us which they are, and takes no other files; so their descriptors go over a socket of
+//! our own, ahead of the message.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -9,6 +10,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 
 use crate::os::carrier::Carrier;
+use crate::os::shared_fd::SharedFd;
 use crate::shm::Region;
 use crate::shm::transit::Cargo;
 
@@ -17,6 +19,7 @@ use crate::shm::transit::Cargo;
 pub(super) struct Waybill {
     number: u64,
     regions: u32,
+    files: u32,
 }
 
 /// One end of the way.
@@ -30,11 +33,14 @@ impl Freight {
 
     /// Sends what a message refers to.
     pub(super) fn send(&self, cargo: &Cargo) -> io::Result<Waybill> {
-        let regions = cargo.regions.iter();
-        let fds: Vec<_> = regions.map(|region| region.fd().as_fd()).collect();
-        let number = self.0.send(&fds)?;
-        let regions = fds.len() as u32;
-        Ok(Waybill { number, regions })
+        let regions = cargo.regions.iter().map(|region| region.fd().as_fd());
+        let files = cargo.files.iter().map(|file| file.as_fd());
+        let fds: Vec<_> = regions.chain(files).collect();
+        Ok(Waybill {
+            number: self.0.send(&fds)?,
+            regions: cargo.regions.len() as u32,
+            files: cargo.files.len() as u32,
+        })
     }
 
     /// Takes in what came ahead of a message. What this process has no room for is missing from
@@ -45,22 +51,30 @@ impl Freight {
     /// If the other side did not send what it says.
     pub(super) fn receive(&self, waybill: Waybill) -> io::Result<Cargo> {
         let mut cargo = Cargo::default();
-        // A region that is here already is let go at once, and takes no descriptor meanwhile.
-        let adopt = |fd| match Region::adopt(fd) {
-            Ok(region) if cargo.loss.is_none() => cargo.regions.push(region),
-            Ok(_) => {}
-            Err(error) => cargo.loss = Some(error.to_string()),
+        let mut regions_left = waybill.regions;
+        // What is here already is let go at once, and takes no descriptor meanwhile.
+        let adopt = |fd| {
+            let adopted = if regions_left > 0 {
+                regions_left -= 1;
+                Region::adopt(fd).map(|region| cargo.regions.push(region))
+            } else {
+                SharedFd::adopt(fd).map(|file| cargo.files.push(file))
+            };
+            if let Err(error) = adopted {
+                cargo.loss = Some(error.to_string());
+            }
         };
-        match self
-            .0
-            .receive(waybill.number, waybill.regions as usize, adopt)
-        {
+        let count = waybill.regions as usize + waybill.files as usize;
+        match self.0.receive(waybill.number, count, adopt) {
             Err(error) if error.raw_os_error() == Some(libc::EMFILE) => {
-                // Nobody knows which ones are missing.
-                cargo.regions.clear();
                 cargo.loss = Some("there are not enough free descriptors".into());
             }
             other => other?,
+        }
+        if cargo.loss.is_some() {
+            // Nobody knows which ones are missing.
+            cargo.regions.clear();
+            cargo.files.clear();
         }
         Ok(cargo)
     }

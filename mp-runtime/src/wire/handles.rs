@@ -44,16 +44,19 @@ const HANDLE_LIMIT: usize = 48;
 pub(crate) struct Handles {
     /// Those of `ipc-channel`.
     pub(super) ends: Option<Ends>,
-    /// What the library's own handles to shared memory refer to.
+    /// What the library's own handles refer to.
     pub(super) cargo: Arc<Cargo>,
+    /// The parts of arrays in it.
+    loans: Arc<Vec<Loan>>,
 }
 
 impl Handles {
     /// Puts both kinds together, if there is any.
-    pub(crate) fn of(ends: Option<Ends>, cargo: Cargo) -> Option<Handles> {
+    pub(crate) fn of(ends: Option<Ends>, mut cargo: Cargo) -> Option<Handles> {
         let is_any = ends.is_some() || !cargo.is_empty();
         is_any.then(|| Handles {
             ends,
+            loans: Arc::new(std::mem::take(&mut cargo.loans)),
             cargo: Arc::new(cargo),
         })
     }
@@ -74,17 +77,20 @@ impl Handles {
     /// Keeps count from now on of the parts of arrays that `item` has, which was received and is in
     /// nobody else's hands yet. Tells whether that could be done.
     pub(crate) fn take_over_loans(&mut self, item: &[u8]) -> bool {
-        let (Some((_, parcels)), Some(cargo)) =
-            (transit::split_trailer(item), Arc::get_mut(&mut self.cargo))
+        let (Some((_, parcels)), Some(loans)) =
+            (transit::split_trailer(item), Arc::get_mut(&mut self.loans))
         else {
             return false;
         };
-        parcels.iter().all(|parcel| parcel.take_over(cargo))
+        parcels.iter().all(|parcel| {
+            let taken = parcel.take_over(&self.cargo);
+            taken.map(|loan| loans.extend(loan)).is_ok()
+        })
     }
 
     /// The message went out: who receives it has the parts of arrays in it.
     pub(crate) fn hand_over_loans(&self) {
-        self.cargo.loans.iter().for_each(Loan::hand_over);
+        self.loans.iter().for_each(Loan::hand_over);
     }
 
     /// Whether a chunk of an array is still there that was put into the message: then it must not
@@ -99,13 +105,14 @@ impl Handles {
         }
     }
 
-    pub(crate) fn loans(&self) -> &[Loan] {
-        &self.cargo.loans
+    /// The parts of arrays, which count as sent for as long as this is kept.
+    pub(crate) fn loans(&self) -> &Arc<Vec<Loan>> {
+        &self.loans
     }
 
     /// Nobody will take parts of arrays out of the message any more.
     pub(crate) fn end_loans(&self) {
-        self.cargo.loans.iter().for_each(Loan::end);
+        self.loans.iter().for_each(Loan::end);
     }
 }
 

@@ -1,0 +1,109 @@
+//! Open files that processes share, each known once in a process however often it comes in.
+//!
+//! What the kernel counts (who still has an end of a pipe, say) is true whatever was killed; a
+//! process that holds one descriptor of a file tells no more and no less than one that holds ten.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::fstat;
+
+/// Which file it is, and which end of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+    access: i32,
+}
+
+/// A descriptor, closed with its last `Arc`.
+#[derive(Debug)]
+pub(crate) struct SharedFd {
+    id: FileId,
+    fd: OwnedFd,
+}
+
+/// Those of this process.
+static TABLE: Mutex<Option<HashMap<FileId, Weak<SharedFd>>>> = Mutex::new(None);
+
+fn table() -> MutexGuard<'static, Option<HashMap<FileId, Weak<SharedFd>>>> {
+    TABLE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SharedFd {
+    /// Takes over `fd`, or closes it and gives what this process has of the same file.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say what it is.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Arc<SharedFd>> {
+        let status = fstat(fd.as_fd())?;
+        let id = FileId {
+            device: status.st_dev,
+            inode: status.st_ino,
+            access: fcntl(fd.as_fd(), FcntlArg::F_GETFL)? & OFlag::O_ACCMODE.bits(),
+        };
+        let mut table = table();
+        let known = table.get_or_insert_default();
+        if let Some(file) = known.get(&id).and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        let file = Arc::new(SharedFd { id, fd });
+        known.insert(id, Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+}
+
+impl AsFd for SharedFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for SharedFd {
+    fn drop(&mut self) {
+        // The same file may have come in again since the last `Arc` went.
+        let mut table = table();
+        if let Some(known) = &mut *table
+            && known
+                .get(&self.id)
+                .is_some_and(|file| file.strong_count() == 0)
+        {
+            known.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::descriptor;
+
+    #[test]
+    fn a_file_that_comes_in_again_is_the_one_that_is_here() {
+        let (reader, writer) = descriptor::pipe().expect("there are descriptors");
+        let copy = writer.try_clone().expect("there is a descriptor");
+        let reader = SharedFd::adopt(reader).expect("it is open");
+        let writer = SharedFd::adopt(writer).expect("it is open");
+        assert!(!Arc::ptr_eq(&reader, &writer), "the ends of a pipe are two");
+        let again = SharedFd::adopt(copy).expect("it is open");
+        assert!(Arc::ptr_eq(&writer, &again));
+    }
+
+    #[test]
+    fn a_file_that_was_let_go_can_come_in_again() {
+        let (_reader, writer) = descriptor::pipe().expect("there are descriptors");
+        let copy = writer.try_clone().expect("there is a descriptor");
+        let first = SharedFd::adopt(writer).expect("it is open");
+        let id = first.id();
+        drop(first);
+        assert_eq!(SharedFd::adopt(copy).expect("it is open").id(), id);
+    }
+}
