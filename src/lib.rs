@@ -77,6 +77,7 @@ pub use mp_runtime::process::{
     Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
 };
 
+pub use mp_runtime::channel::{Connection, SendError, pipe};
 pub use mp_runtime::shm::{Shareable, Shared};
 pub use mp_runtime::sync::{Array, ArrayChunk, SharedStatic};
 
@@ -125,6 +126,7 @@ pub use mp_runtime::shm::Pod;
 pub mod ndarray;
 
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
+pub use mp_runtime::wait::{Waitable, wait_any};
 
 pub mod pool {
     //! The process-wide pool: made at first use with [`cpu_count`](crate::cpu_count) workers, and
@@ -137,8 +139,8 @@ pub mod prelude {
     //! What most programs need.
 
     pub use crate::{
-        Array, ArrayChunk, Builder, Error, ErrorKind, Lock, Pool, Process, ProcessFn, Shareable,
-        Shared, Task, TaskOptions, Value, locked, process_fn, shared, spawn,
+        Array, ArrayChunk, Builder, Connection, Error, ErrorKind, Lock, Pool, Process, ProcessFn,
+        Shareable, Shared, Task, TaskOptions, Value, locked, process_fn, shared, spawn,
     };
 }
 

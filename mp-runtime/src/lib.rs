@@ -28,10 +28,12 @@ pub mod shm;
 )]
 pub mod sync;
 mod wire;
+pub mod channel;
 mod registry;
 mod link;
 pub mod process;
 pub mod pool;
+pub mod wait;
 
 #[doc(hidden)]
 pub mod __private {

@@ -97,7 +97,7 @@ pub(crate) fn inspect(fd: &OwnedFd) -> io::Result<(MemoryId, usize)> {
 }
 
 /// Refuses what this machine cannot give, before it is tried.
-fn check_room(bytes: u64) -> io::Result<()> {
+pub(super) fn check_room(bytes: u64) -> io::Result<()> {
     // Growing a file beyond this limit raises SIGXFSZ.
     let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
     if limit != libc::RLIM_INFINITY && bytes > limit {

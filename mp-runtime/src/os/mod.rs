@@ -1,9 +1,11 @@
 //! Every system call, and all that is unsafe about it. What leaves this layer is safe to call and
 //! answers with `io::Result`; the layers above add who and what.
 
+pub(crate) mod bell;
 pub(crate) mod carrier;
 pub(crate) mod carry;
 pub(crate) mod clock;
+pub(crate) mod crowd;
 pub(crate) mod descriptor;
 pub(crate) mod environment;
 pub(crate) mod exec;
@@ -13,7 +15,9 @@ pub(crate) mod identity;
 pub(crate) mod limit;
 pub(crate) mod memory;
 pub(crate) mod out_of_memory;
+pub(crate) mod packet;
 pub(crate) mod pidfd;
+pub(crate) mod sealed;
 pub(crate) mod shared_fd;
 pub(crate) mod shared_page;
 pub(crate) mod signal;
