@@ -249,7 +249,8 @@ impl Partial {
 /// The error of a message which this process had no room for.
 fn lost(error: io::Error) -> Error {
     let kind = match error.kind() {
-        io::ErrorKind::InvalidData => {
+        // The latter is the kernel's word for what has no seals.
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
             return nonsense("a descriptor is not of what it should be");
         }
         io::ErrorKind::OutOfMemory => ErrorKind::OutOfMemory,

@@ -25,11 +25,10 @@ use crate::wire::{self, Decoder, Payload, Transfer};
 /// use mp::Connection;
 ///
 /// #[mp::process_fn]
-/// fn shout(to: Connection<String, String>) -> Result<(), mp::Error> {
+/// fn shout(to: Connection<String, String>) {
 ///     while let Ok(text) = to.recv() {
-///         to.send(text.to_uppercase())?;
+///         to.send(text.to_uppercase()).expect("who asks receives the answer");
 ///     }
-///     Ok(())
 /// }
 ///
 /// # #[mp::main]
@@ -39,7 +38,7 @@ use crate::wire::{self, Decoder, Payload, Transfer};
 ///     here.send("hello".to_owned())?;
 ///     assert_eq!(here.recv()?, "HELLO");
 ///     drop(here);
-///     process.join()?
+///     process.join()
 /// }
 /// ```
 ///

@@ -323,7 +323,8 @@ pub(crate) fn find_marked(mark: &[u8]) -> io::Result<OwnedFd> {
             continue;
         };
         let is_of_packets = getsockopt(&copy, TypeOption) == Ok(SockType::SeqPacket);
-        if !is_of_packets || waiting_bytes(&copy)? < mark.len() {
+        // One that listens has none, and says so.
+        if !is_of_packets || waiting_bytes(&copy).unwrap_or(0) < mark.len() {
             continue;
         }
         let Ok(count) = peek(&copy, &mut buffer) else {
