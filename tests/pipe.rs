@@ -730,12 +730,14 @@ fn program_without_descriptors() {
         let (region_out, region_in) = mp::pipe::<Shared<[u64]>, u64>().unwrap();
         let (sender, receiver) = ipc::channel().unwrap();
         // A process of its own, so that its region is not here yet.
-        let process = mp::spawn!(send_a_region(region_out)).unwrap();
+        mp::spawn!(send_a_region(region_out))
+            .unwrap()
+            .join()
+            .unwrap();
         let (one, other) = mp::pipe().unwrap();
         ends_out.send(one).unwrap();
         ipc_out.send(sender.clone()).unwrap();
         here.send(Bulk(vec![1; 1 << 20])).unwrap();
-        assert!(region_in.poll(LIMIT).unwrap());
 
         limit_descriptors(200);
         let mut all = Vec::new();
@@ -770,7 +772,6 @@ fn program_without_descriptors() {
         ipc_in.recv().unwrap().send(5).unwrap();
         assert_eq!(again.recv().unwrap(), 5);
         drop(receiver);
-        process.join().unwrap();
         say("done");
     });
 }

@@ -41,6 +41,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,17 @@ pub(super) struct Line {
     inline_bytes: usize,
     sending: Mutex<()>,
     incoming: Mutex<Incoming>,
+    habit: Habit,
+}
+
+/// Whether to look for a message before waiting for one: in vain, if there mostly is none yet, and
+/// that is a system call in the way of every answer that is waited for.
+#[derive(Debug, Default)]
+struct Habit {
+    /// So many times more it is not looked first.
+    left: AtomicU32,
+    /// How many it was the last time.
+    last: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +102,10 @@ impl Until {
             Some(deadline) => Until::Then(deadline),
             None => Until::Ever,
         }
+    }
+
+    fn may_wait(self) -> bool {
+        !matches!(self, Until::Now)
     }
 
     fn is_over(self) -> bool {
@@ -137,6 +153,7 @@ impl Line {
                 .clamp(LEAST_BYTES, INLINE_BYTES),
             sending: Mutex::default(),
             incoming: Mutex::default(),
+            habit: Habit::default(),
         })
     }
 
@@ -257,15 +274,24 @@ impl Line {
 
     /// Receives a message; `None` if there is none in time.
     pub(super) fn receive(&self, until: Until) -> Result<Option<Letter>, Error> {
-        loop {
+        if until.may_wait() && self.habit.is_to_wait_first() {
+            self.wait(until)?;
             if let Some(letter) = self.take()? {
                 return Ok(Some(letter));
             }
-            if until.is_over() {
-                return Ok(None);
-            }
-            self.wait(until)?;
+        } else if let Some(letter) = self.take()? {
+            self.habit.note_success();
+            return Ok(Some(letter));
+        } else {
+            self.habit.note_failure();
         }
+        while !until.is_over() {
+            self.wait(until)?;
+            if let Some(letter) = self.take()? {
+                return Ok(Some(letter));
+            }
+        }
+        Ok(None)
     }
 
     /// Takes the first message, if it is there as a whole.
@@ -325,8 +351,11 @@ impl Line {
     }
 
     fn wait(&self, until: Until) -> Result<(), Error> {
-        let waited = packet::wait(&self.socket, false, until.deadline());
-        waited.map(drop).map_err(broken)
+        let waited = match until.deadline() {
+            None => packet::wait_for_packet(&self.socket),
+            deadline => packet::wait(&self.socket, false, deadline).map(drop),
+        };
+        waited.map_err(broken)
     }
 
     /// Whether an empty packet was the end, and not one that somebody sent.
@@ -336,6 +365,27 @@ impl Line {
 
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Habit {
+    /// The most times in a row that it is not looked first.
+    const MOST: u32 = 63;
+
+    fn is_to_wait_first(&self) -> bool {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
+    fn note_success(&self) {
+        self.last.store(0, Ordering::Relaxed);
+    }
+
+    fn note_failure(&self) {
+        let next = (2 * self.last.load(Ordering::Relaxed) + 1).min(Habit::MOST);
+        self.last.store(next, Ordering::Relaxed);
+        self.left.store(next, Ordering::Relaxed);
     }
 }
 

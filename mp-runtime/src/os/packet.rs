@@ -264,6 +264,26 @@ pub(crate) fn wait(
     })
 }
 
+/// Waits until there is something to receive, or it is over. Less work than [`wait`], so it is sooner
+/// awake.
+pub(crate) fn wait_for_packet(socket: impl AsFd) -> io::Result<()> {
+    let looked = super::uninterrupted(|| {
+        Ok(recv(
+            socket.as_fd().as_raw_fd(),
+            &mut [],
+            MsgFlags::MSG_PEEK,
+        )?)
+    });
+    match looked {
+        // Somebody has set it never to wait.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            wait(socket, false, None).map(drop)
+        }
+        // What else is wrong is for who receives.
+        _ => Ok(()),
+    }
+}
+
 /// Whether nothing can come any more but what is there.
 pub(crate) fn is_over(socket: impl AsFd) -> io::Result<bool> {
     let mut polled = libc::pollfd {
