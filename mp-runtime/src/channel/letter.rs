@@ -114,6 +114,14 @@ enum Body {
 }
 
 impl Letter {
+    fn plain(packet: Vec<u8>) -> Letter {
+        Letter {
+            body: Body::Inline(packet),
+            cargo: Cargo::default(),
+            ends: LooseEnds::default(),
+        }
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.body {
             Body::Inline(bytes) => bytes.get(HEADER_BYTES..).unwrap_or_default(),
@@ -149,14 +157,20 @@ pub(super) fn add(partial: &mut Option<Partial>, packet: Packet) -> Option<Resul
         *partial = None;
         return Some(Err(nonsense("no such packet is sent")));
     };
+    let inline_bytes = (packet.bytes.len() - HEADER_BYTES) as u64;
     if before == 0 {
+        *partial = None;
+        // Most messages are one packet of bytes.
+        let is_plain = is_last && header.fd_count() == 0 && packet.fds.is_empty();
+        if is_plain && inline_bytes == header.bytes && !packet.is_short {
+            return Some(Ok(Letter::plain(packet.bytes)));
+        }
         *partial = Some(Partial::begin(header));
     }
     let mut whole = match partial.take() {
         Some(begun) if begun.header == header && begun.count == before => begun,
         _ => return Some(Err(nonsense("its packets do not fit together"))),
     };
-    let inline_bytes = (packet.bytes.len() - HEADER_BYTES) as u64;
     let expected_bytes = match is_last && !header.is_sealed {
         true => header.bytes,
         false => 0,

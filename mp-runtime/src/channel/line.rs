@@ -306,7 +306,11 @@ impl Line {
                     incoming.partial = None;
                     return Err(closed());
                 }
-                Ok(packet) => incoming.add(packet),
+                Ok(packet) => {
+                    if let Some(letter) = letter::add(&mut incoming.partial, packet) {
+                        return letter.map(Some);
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 // Said once, where the other side had not received everything; what it has sent is
                 // there nevertheless.
