@@ -72,6 +72,9 @@ pub use mp_runtime::__private;
 
 pub use mp_macros::{Shareable, locked, main, process_fn, shared, spawn, test};
 pub use mp_runtime::ProcessFn;
+pub use mp_runtime::channel::{
+    IntoIter, Iter, Portable, Queue, Receiver, SendError, Sender, channel, unbounded_channel,
+};
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
     Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
@@ -137,8 +140,9 @@ pub mod prelude {
     //! What most programs need.
 
     pub use crate::{
-        Array, ArrayChunk, Builder, Error, ErrorKind, Lock, Pool, Process, ProcessFn, Shareable,
-        Shared, Task, TaskOptions, Value, locked, process_fn, shared, spawn,
+        Array, ArrayChunk, Builder, Error, ErrorKind, Lock, Pool, Process, ProcessFn, Queue,
+        Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked, process_fn, shared,
+        spawn,
     };
 }
 

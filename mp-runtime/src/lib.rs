@@ -28,6 +28,7 @@ pub mod shm;
 )]
 pub mod sync;
 mod wire;
+pub mod channel;
 mod registry;
 mod link;
 pub mod process;

@@ -129,6 +129,13 @@ pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether nobody has the other end of a pipe any more.
+pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut polled = [PollFd::new(fd, PollFlags::empty())];
+    super::uninterrupted(|| Ok(poll(&mut polled, PollTimeout::ZERO)?))?;
+    Ok(polled[0].any() == Some(true))
+}
+
 /// Checks that `count` descriptors more can be opened. `ipc-channel` panics where the descriptors
 /// of a message find no room, so it is asked before one is received.
 pub(crate) fn require_room(count: usize) -> io::Result<()> {

@@ -1,0 +1,23 @@
+//! Channels and queues: rings of bytes in shared memory.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `room.rs` | where in a ring the next message goes |
+//! | `ring.rs` | the protocol: who may write what, and what is left when somebody dies |
+//! | `wait.rs` | how long somebody looks before it sleeps |
+//! | `codec.rs` | values in messages |
+//! | `sender.rs` | `Sender` and `Receiver`; who has an end of a channel |
+//! | `queue.rs` | `Queue` |
+
+mod room;
+mod wait;
+mod ring;
+mod codec;
+mod error;
+mod sender;
+mod queue;
+
+pub use codec::Portable;
+pub use error::SendError;
+pub use queue::Queue;
+pub use sender::{IntoIter, Iter, Receiver, Sender, channel, unbounded_channel};
