@@ -298,7 +298,7 @@ impl<T: Portable> Queue<T> {
 
     #[inline]
     fn put_within(&self, value: T, patience: Patience) -> Result<(), SendError<T>> {
-        let put = |bytes: &[u8]| self.ring.put(bytes, patience, || false);
+        let put = |bytes: &[u8]| self.ring.put(bytes, patience, |_| false);
         match codec::encoded(&value, put) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refused)) => Err(SendError::new(value, why_not_put(refused, closed))),
@@ -366,7 +366,7 @@ impl<T: Portable> Queue<T> {
     #[inline]
     fn get_within(&self, patience: Patience) -> Result<T, Error> {
         self.ring
-            .take(patience, || false, codec::take_out::<T>)
+            .take(patience, |_| false, codec::take_out::<T>)
             .map_err(|refused| why_not_taken(refused, closed))?
             .decode()
     }

@@ -79,7 +79,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::room::{Bounds, Cursor, Room, find_room};
-use super::wait::Wait;
+use super::wait::{Eagerness, Look, Wait};
 use crate::os::shared_fd::SharedFd;
 use crate::shm::Expanse;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -135,6 +135,8 @@ pub(crate) struct Ring {
     /// How many units there could be.
     size: u32,
     capacity: u32,
+    /// Of those who wait for room, and for messages.
+    eagerness: [Eagerness; 2],
 }
 
 /// Why a message was not put or taken.
@@ -243,6 +245,7 @@ impl Ring {
             memory,
             size,
             capacity,
+            eagerness: Default::default(),
         })
     }
 
@@ -252,7 +255,7 @@ impl Ring {
     }
 
     /// Puts a message of `bytes`. While there is no room it waits; `is_deserted` tells whether nobody
-    /// will make any.
+    /// will make any, or, if it is not asked to look closely, whether it is time to.
     ///
     /// # Errors
     ///
@@ -262,7 +265,7 @@ impl Ring {
         &self,
         bytes: &[u8],
         patience: Patience,
-        is_deserted: impl Fn() -> bool,
+        is_deserted: impl Fn(Look) -> bool,
     ) -> Result<(), Refused> {
         let mut wait = Wait::new();
         loop {
@@ -272,19 +275,20 @@ impl Ring {
                 Err(Missed::Waiting(seen)) => seen,
             };
             let has_changed = || self.head().load(Ordering::SeqCst) != seen || self.is_closed();
-            if patience.is_any() && wait.spin(has_changed) {
+            if patience.is_any() && wait.spin(&self.eagerness[0], has_changed) {
                 continue;
             }
-            if is_deserted() {
+            let limit = patience.allows(wait.slice());
+            if is_deserted(wait.look(limit)) {
                 return Err(Refused::Closed);
             }
-            let limit = patience.allows(wait.next_slice()).ok_or(Refused::Full)?;
-            self.bell(FREED).sleep(limit, has_changed);
+            let limit = limit.ok_or(Refused::Full)?;
+            wait.is_overdue = self.bell(FREED).sleep(limit, has_changed);
         }
     }
 
-    /// Takes a message, of which `read` makes something. While there is none it waits;
-    /// `is_deserted` tells whether nobody will put one.
+    /// Takes a message, of which `read` makes something. While there is none it waits; `is_deserted`
+    /// is as that of [`put`](Ring::put).
     ///
     /// # Errors
     ///
@@ -293,7 +297,7 @@ impl Ring {
     pub(crate) fn take<R>(
         &self,
         patience: Patience,
-        is_deserted: impl Fn() -> bool,
+        is_deserted: impl Fn(Look) -> bool,
         mut read: impl FnMut(&Message<'_>) -> io::Result<R>,
     ) -> Result<R, Refused> {
         let mut wait = Wait::new();
@@ -308,17 +312,18 @@ impl Ring {
                 return Err(Refused::Closed);
             }
             let has_changed = || self.tail().load(Ordering::SeqCst) != seen;
-            if patience.is_any() && wait.spin(has_changed) {
+            if patience.is_any() && wait.spin(&self.eagerness[1], has_changed) {
                 continue;
             }
+            let limit = patience.allows(wait.slice());
             // What was put before it was deserted is taken first.
-            was_deserted = self.is_closed() || is_deserted();
+            was_deserted = self.is_closed() || is_deserted(wait.look(limit));
             if was_deserted {
                 continue;
             }
-            let limit = patience.allows(wait.next_slice()).ok_or(Refused::Empty)?;
-            self.bell(ARRIVED)
-                .sleep(limit, || has_changed() || self.is_closed());
+            let limit = limit.ok_or(Refused::Empty)?;
+            let is_ready = || has_changed() || self.is_closed();
+            wait.is_overdue = self.bell(ARRIVED).sleep(limit, is_ready);
         }
     }
 
@@ -647,10 +652,10 @@ impl Ring {
 
     /// Waits until all messages were worked off. Tells whether they were in time.
     pub(crate) fn wait_finished(&self, patience: Patience) -> bool {
-        let mut wait = Wait::new();
+        let wait = Wait::new();
         let is_finished = || self.unfinished() == 0;
         while !is_finished() {
-            let Some(limit) = patience.allows(wait.next_slice()) else {
+            let Some(limit) = patience.allows(wait.slice()) else {
                 return false;
             };
             self.bell(FINISHED).sleep(limit, is_finished);

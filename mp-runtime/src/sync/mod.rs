@@ -22,7 +22,7 @@ pub(crate) mod statics;
 mod section;
 
 pub(crate) use bell::Bell;
-pub(crate) use patience::{Patience, Slices};
+pub(crate) use patience::Patience;
 pub(crate) use raw_mutex::{RawMutex, Refusal};
 
 pub use array::{Array, ArrayChunk};
