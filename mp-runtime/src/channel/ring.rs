@@ -508,7 +508,7 @@ impl Ring {
         // SYNC r: with `make_room`.
         self.head().swap(next.word(), Ordering::SeqCst);
         let kept = kept_for(need);
-        if self.committed() > kept {
+        if tail.count == next.count && self.committed() > kept {
             self.shrink_if_empty(next, kept);
         }
         Ok(taken)
