@@ -72,12 +72,15 @@ pub use mp_runtime::__private;
 
 pub use mp_macros::{Shareable, locked, main, process_fn, shared, spawn, test};
 pub use mp_runtime::ProcessFn;
+pub use mp_runtime::channel::{
+    Connection, IntoIter, Iter, Portable, Queue, Receiver, SendError, Sender, channel, pipe,
+    unbounded_channel,
+};
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
     Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
 };
 
-pub use mp_runtime::channel::{Connection, SendError, pipe};
 pub use mp_runtime::shm::{Shareable, Shared};
 pub use mp_runtime::sync::{Array, ArrayChunk, SharedStatic};
 
@@ -140,7 +143,8 @@ pub mod prelude {
 
     pub use crate::{
         Array, ArrayChunk, Builder, Connection, Error, ErrorKind, Lock, Pool, Process, ProcessFn,
-        Shareable, Shared, Task, TaskOptions, Value, locked, process_fn, shared, spawn,
+        Queue, Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked, process_fn,
+        shared, spawn,
     };
 }
 

@@ -1,18 +1,19 @@
-//! What a failed send gives back.
+//! What a send that failed gives back.
 
 use std::fmt;
 
 use crate::error::{Error, ErrorKind};
 
-/// A value could not be sent; it is in here, with the reason.
+/// A value that was not sent, and why.
 ///
 /// ```
 /// # fn main() -> Result<(), mp::Error> {
-/// let (here, there) = mp::pipe::<String, ()>()?;
-/// drop(there);
-/// let error = here.send("nobody listens".to_owned()).unwrap_err();
-/// assert_eq!(error.kind(), mp::ErrorKind::Closed);
-/// assert_eq!(error.into_inner(), "nobody listens");
+/// let (tx, rx) = mp::channel(1)?;
+/// tx.send("first".to_owned())?;
+/// let error = tx.try_send("second".to_owned()).unwrap_err();
+/// assert_eq!(error.kind(), mp::ErrorKind::TimedOut); // it is full
+/// assert_eq!(error.into_inner(), "second");
+/// # drop(rx);
 /// # Ok(())
 /// # }
 /// ```
@@ -36,12 +37,12 @@ impl<T> SendError<T> {
         &self.error
     }
 
-    /// The reason without the value.
+    /// Why it was not sent, without the value.
     pub fn into_error(self) -> Error {
         self.error
     }
 
-    /// What kind of failure it is.
+    /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.error.kind()
     }
@@ -67,6 +68,6 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> std::error::Error for SendError<T> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.error)
+        self.error.source()
     }
 }

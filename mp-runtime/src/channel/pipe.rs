@@ -9,12 +9,13 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::SendError;
+use super::codec::{self, Portable};
+use super::error::SendError;
 use super::letter::Letter;
 use super::line::{self, Line, Until};
 use crate::error::{Error, ErrorKind};
 use crate::shm::transit;
-use crate::wire::{self, Decoder, Payload, Transfer};
+use crate::wire::{self, Decoder, Payload};
 
 /// Makes a pipe (`multiprocessing.Pipe`): what is sent at one end is received at the other, both
 /// ways.
@@ -116,12 +117,15 @@ impl<S, R> Connection<S, R> {
     /// there are not enough descriptors. The error has the value in it.
     pub fn send(&self, value: S) -> Result<(), SendError<S>>
     where
-        S: Transfer + 'static,
+        S: Portable,
     {
-        let sent = encode(&value).and_then(|payload| {
-            let handles = payload.handles.as_ref();
-            self.line.send(&payload.bytes, handles)
-        });
+        let sent = match codec::plain_bytes(&value) {
+            Some(bytes) => self.line.send(bytes, None),
+            None => encode(&value).and_then(|payload| {
+                let handles = payload.handles.as_ref();
+                self.line.send(&payload.bytes, handles)
+            }),
+        };
         sent.map_err(|error| SendError::new(value, error))
     }
 
@@ -146,7 +150,7 @@ impl<S, R> Connection<S, R> {
     /// [`OutOfMemory`](ErrorKind::OutOfMemory) if there are not enough descriptors or memory for it.
     pub fn recv(&self) -> Result<R, Error>
     where
-        R: Transfer + 'static,
+        R: Portable,
     {
         loop {
             if let Some(letter) = self.line.receive(Until::Ever)? {
@@ -175,14 +179,11 @@ impl<S, R> Connection<S, R> {
     /// [`TimedOut`](ErrorKind::TimedOut), and those of [`recv`](Connection::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<R, Error>
     where
-        R: Transfer + 'static,
+        R: Portable,
     {
         match self.line.receive(Until::after(timeout))? {
             Some(letter) => decode(letter),
-            None => Err(Error::new(
-                ErrorKind::TimedOut,
-                format!("no message came over a pipe in {timeout:?}"),
-            )),
+            None => Err(none_came(&format!("in {timeout:?}"))),
         }
     }
 
@@ -191,21 +192,25 @@ impl<S, R> Connection<S, R> {
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
     /// let (here, there) = mp::pipe::<u32, ()>()?;
-    /// assert_eq!(there.try_recv()?, None);
+    /// let error = there.try_recv().unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::TimedOut); // there is none
     /// here.send(7)?;
-    /// assert_eq!(there.try_recv()?, Some(7));
+    /// assert_eq!(there.try_recv()?, 7);
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
     ///
-    /// Those of [`recv`](Connection::recv).
-    pub fn try_recv(&self) -> Result<Option<R>, Error>
+    /// [`TimedOut`](ErrorKind::TimedOut) if there is none, and those of [`recv`](Connection::recv).
+    pub fn try_recv(&self) -> Result<R, Error>
     where
-        R: Transfer + 'static,
+        R: Portable,
     {
-        self.line.receive(Until::Now)?.map(decode).transpose()
+        match self.line.receive(Until::Now)? {
+            Some(letter) => decode(letter),
+            None => Err(none_came("by now")),
+        }
     }
 
     /// Waits until there is something to receive, at most so long; tells whether there is. It is
@@ -232,7 +237,7 @@ impl<S, R> Connection<S, R> {
 }
 
 /// Turns a value into a message.
-fn encode<S: Transfer + 'static>(value: &S) -> Result<Payload, Error> {
+fn encode<S: Portable>(value: &S) -> Result<Payload, Error> {
     let payload = Payload::encode(|to| to.value(value)).map_err(|error| {
         let message = format!("a message for a pipe could not be encoded: {error}");
         Error::new(ErrorKind::Encode, message).with_source(error)
@@ -248,13 +253,33 @@ fn encode<S: Transfer + 'static>(value: &S) -> Result<Payload, Error> {
 }
 
 /// Turns a message into a value.
-fn decode<R: Transfer + 'static>(mut letter: Letter) -> Result<R, Error> {
+fn decode<R: Portable>(mut letter: Letter) -> Result<R, Error> {
+    match codec::plain_of_bytes(letter.bytes()) {
+        Ok(None) => {}
+        Ok(Some(Some(value))) => return Ok(value),
+        Ok(Some(None)) => return Err(not_decoded("it has another number of bytes")),
+        Err(error) => {
+            let message = format!("a message that came over a pipe is lost: {error}");
+            return Err(Error::new(ErrorKind::OutOfMemory, message).with_source(error));
+        }
+    }
     let handles = letter.take_handles()?;
     let decoded = wire::decode(letter.bytes(), handles.as_ref(), Decoder::value);
-    decoded.map_err(|error| {
-        let message = format!("a message that came over a pipe could not be decoded: {error}");
-        Error::new(ErrorKind::Decode, message).with_source(error)
-    })
+    decoded.map_err(|error| not_decoded(&error.to_string()).with_source(error))
+}
+
+#[cold]
+fn not_decoded(reason: &str) -> Error {
+    let message = format!("a message that came over a pipe could not be decoded: {reason}");
+    Error::new(ErrorKind::Decode, message)
+}
+
+#[cold]
+fn none_came(when: &str) -> Error {
+    Error::new(
+        ErrorKind::TimedOut,
+        format!("no message came over a pipe {when}"),
+    )
 }
 
 impl<S: 'static, R: 'static> Serialize for Connection<S, R> {

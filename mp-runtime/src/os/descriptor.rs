@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket, socketpair,
 };
@@ -151,6 +151,13 @@ pub(crate) fn is_socket(fd: &OwnedFd) -> io::Result<bool> {
 pub(crate) fn is_memory(fd: &OwnedFd) -> io::Result<bool> {
     // Only memory files tell of seals.
     Ok(fcntl(fd, FcntlArg::F_GET_SEALS).is_ok() && fstat(fd.as_fd())?.st_size > 0)
+}
+
+/// Whether nobody has the other end of a pipe any more.
+pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut polled = [PollFd::new(fd, PollFlags::empty())];
+    super::uninterrupted(|| Ok(poll(&mut polled, PollTimeout::ZERO)?))?;
+    Ok(polled[0].any() == Some(true))
 }
 
 /// Checks that `count` descriptors more can be opened. `ipc-channel` panics where the descriptors

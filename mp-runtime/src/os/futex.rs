@@ -15,9 +15,9 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
     sleep(word.as_ptr(), expected, limit)
 }
 
-/// Wakes up to `count` of those who sleep on `word`.
-pub(crate) fn wake(word: &AtomicU32, count: u32) {
-    rouse(word.as_ptr(), count);
+/// Wakes up to `count` of those who sleep on `word`, and tells how many there were.
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    rouse(word.as_ptr(), count)
 }
 
 /// As [`wait`], on the low half of a word.
@@ -54,8 +54,9 @@ fn sleep(word: *mut u32, expected: u32, limit: Duration) -> bool {
     woken != 0 && io::Error::last_os_error().raw_os_error() != Some(libc::EAGAIN)
 }
 
-fn rouse(word: *mut u32, count: u32) {
+fn rouse(word: *mut u32, count: u32) -> u32 {
     let count = count.min(i32::MAX as u32);
     // SAFETY: the kernel uses the address as a name here, and does not touch what is there.
-    unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, count) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word, libc::FUTEX_WAKE, count) };
+    u32::try_from(woken).unwrap_or(0)
 }

@@ -3,23 +3,30 @@
 //! Nobody can shrink such a file, so that touching its mapping never raises SIGBUS, and the kernel
 //! frees it with its last descriptor and its last mapping, however those who had them ended. It
 //! has no name that another user could find.
+//!
+//! Most of it is *set aside* when it is made. Some is *reserved*: an expanse of addresses behind which
+//! there is memory where somebody has asked for it, until it is given back.
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::limit;
 
 /// Memory is taken from the kernel in steps of so many bytes. A signal undoes the step it
-/// interrupts, so a step must fit between two of them.
+/// interrupts, so that a step must fit between two of them: each that was undone is tried again in
+/// halves, down to the smallest.
 const STEP_BYTES: u64 = 4 << 20;
+const SMALLEST_STEP_BYTES: u64 = 64 << 10;
 
 /// Which memory it is, wherever it is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,28 +55,81 @@ unsafe impl Sync for Mapping {}
 pub(crate) fn create(bytes: usize) -> io::Result<OwnedFd> {
     let wanted = bytes as u64;
     check_room(wanted)?;
-    let size = libc::off_t::try_from(wanted).map_err(|_| too_large(wanted))?;
+    let fd = unsealed(wanted)?;
+    take(&fd, 0..wanted)?;
+    seal(&fd)?;
+    Ok(fd)
+}
+
+/// Makes room for up to `bytes` bytes, and no memory behind it yet.
+///
+/// # Errors
+///
+/// If there is no descriptor left, or the limit on the size of files is lower.
+pub(crate) fn reserve(bytes: usize) -> io::Result<OwnedFd> {
+    check_file_limit(bytes as u64)?;
+    let fd = unsealed(bytes as u64)?;
+    seal(&fd)?;
+    Ok(fd)
+}
+
+/// Has the kernel set aside the memory at `range` of what was reserved; what is there stays.
+///
+/// # Errors
+///
+/// If there is not enough.
+pub(crate) fn commit(fd: &impl AsFd, range: Range<usize>) -> io::Result<()> {
+    let range = range.start as u64..range.end as u64;
+    let wanted = range.end.saturating_sub(range.start);
+    if wanted > COMMON_BYTES {
+        check_available(wanted.saturating_add(MARGIN_BYTES))?;
+    }
+    take(fd, range)
+}
+
+/// Gives memory back to the kernel; zeroes stand in its place. In whole pages, so a part of what
+/// is at the edges of `range` may stay.
+///
+/// # Errors
+///
+/// If the kernel refuses; then nothing is lost but memory.
+pub(crate) fn give_back(fd: &impl AsFd, range: Range<usize>) -> io::Result<()> {
+    let (start, end) = (range.start as libc::off_t, range.end as libc::off_t);
+    if start < end {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        super::uninterrupted(|| Ok(fallocate(fd, flags, start, end - start)?))?;
+    }
+    Ok(())
+}
+
+fn unsealed(bytes: u64) -> io::Result<OwnedFd> {
+    let size = libc::off_t::try_from(bytes).map_err(|_| too_large(bytes))?;
     let fd = memfd_create(c"mp", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     super::uninterrupted(|| Ok(nix::unistd::ftruncate(&fd, size)?))?;
-    // Pages that are missing when they are touched end the process, so they are asked for here,
-    // where it is an error.
-    let mut done = 0;
-    while done < wanted {
-        let step = STEP_BYTES.min(wanted - done);
-        super::uninterrupted(|| {
-            let flags = FallocateFlags::empty();
-            Ok(fallocate(
-                &fd,
-                flags,
-                done.cast_signed(),
-                step.cast_signed(),
-            )?)
-        })?;
-        done += step;
-    }
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(&fd, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(fd)
+}
+
+fn seal(fd: &OwnedFd) -> io::Result<()> {
+    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(fd, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(())
+}
+
+/// Has the kernel set memory aside. Pages that are missing when they are touched end the process,
+/// so they are asked for here, where it is an error.
+fn take(fd: &impl AsFd, range: Range<u64>) -> io::Result<()> {
+    let mut done = range.start;
+    let mut most = STEP_BYTES;
+    while done < range.end {
+        let step = most.min(range.end - done);
+        let flags = FallocateFlags::empty();
+        match fallocate(fd, flags, done.cast_signed(), step.cast_signed()) {
+            Ok(()) => done += step,
+            Err(Errno::EINTR) => most = (most / 2).max(SMALLEST_STEP_BYTES),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 /// Looks at memory that came from another process: which it is, and how large.
@@ -78,13 +138,8 @@ pub(crate) fn create(bytes: usize) -> io::Result<OwnedFd> {
 ///
 /// If it is no memory of the kind that [`create`] makes.
 pub(crate) fn inspect(fd: &OwnedFd) -> io::Result<(MemoryId, usize)> {
-    // Only memory files have seals.
-    let seals = fcntl(fd, FcntlArg::F_GET_SEALS)?;
-    if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
+    let bytes = sealed_bytes(fd)?;
     let status = nix::sys::stat::fstat(fd.as_fd())?;
-    let bytes = usize::try_from(status.st_size).map_err(io::Error::other)?;
     // What was not set aside would be, page by page, when this process reads it.
     if (status.st_blocks as u64).saturating_mul(512) < bytes as u64 {
         return Err(io::ErrorKind::InvalidData.into());
@@ -96,22 +151,60 @@ pub(crate) fn inspect(fd: &OwnedFd) -> io::Result<(MemoryId, usize)> {
     Ok((id, bytes))
 }
 
+/// The size of memory that came from another process and that nobody can shrink.
+///
+/// # Errors
+///
+/// If it is no such memory.
+pub(crate) fn sealed_bytes(fd: &impl AsFd) -> io::Result<usize> {
+    // Only memory files have seals.
+    let seals = fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS)?;
+    if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let status = nix::sys::stat::fstat(fd.as_fd())?;
+    usize::try_from(status.st_size).map_err(io::Error::other)
+}
+
 /// Refuses what this machine cannot give, before it is tried.
 pub(super) fn check_room(bytes: u64) -> io::Result<()> {
-    // Growing a file beyond this limit raises SIGXFSZ.
-    let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
-    if limit != libc::RLIM_INFINITY && bytes > limit {
-        let message = format!("{bytes} bytes are more than RLIMIT_FSIZE allows, {limit}");
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
-    }
-    if bytes > SMALL_BYTES && available_bytes().is_some_and(|available| bytes > available) {
-        return Err(too_large(bytes));
+    check_file_limit(bytes)?;
+    if bytes > SMALL_BYTES {
+        check_available(bytes)?;
     }
     Ok(())
 }
 
+fn check_file_limit(bytes: u64) -> io::Result<()> {
+    // Growing a file beyond this limit raises SIGXFSZ.
+    match file_limit()? {
+        Some(limit) if bytes > limit => {
+            let message = format!("{bytes} bytes are more than RLIMIT_FSIZE allows, {limit}");
+            Err(io::Error::new(io::ErrorKind::FileTooLarge, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// How large a file this process may make, if there is a limit.
+pub(crate) fn file_limit() -> io::Result<Option<u64>> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_FSIZE)?;
+    Ok((limit != libc::RLIM_INFINITY).then_some(limit))
+}
+
+fn check_available(bytes: u64) -> io::Result<()> {
+    match available_bytes() {
+        Some(available) if bytes > available => Err(too_large(bytes)),
+        _ => Ok(()),
+    }
+}
+
 /// So little is not worth reading a file to check.
 const SMALL_BYTES: u64 = 16 << 20;
+/// As `SMALL_BYTES`, of what is asked for again and again.
+const COMMON_BYTES: u64 = 1 << 20;
+/// What is asked for in small steps stops so long before there is none left.
+const MARGIN_BYTES: u64 = 16 << 20;
 
 fn too_large(bytes: u64) -> io::Error {
     let message = format!("this machine does not have {bytes} bytes of free memory");
@@ -135,6 +228,15 @@ fn machine_bytes() -> Option<u64> {
     Some((kilobytes("MemAvailable:")? + swap) << 10)
 }
 
+/// All the memory and swap that this machine has.
+pub(crate) fn total_bytes() -> u64 {
+    // SAFETY: all zeroes is a valid sysinfo.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills a structure that is there. It cannot fail then.
+    unsafe { libc::sysinfo(&raw mut info) };
+    (info.totalram + info.totalswap).saturating_mul(info.mem_unit.into())
+}
+
 impl Mapping {
     /// Maps the first `bytes` bytes behind `fd`, which must be there.
     pub(crate) fn of(fd: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
@@ -146,6 +248,13 @@ impl Mapping {
             base: base.cast(),
             bytes,
         })
+    }
+
+    /// Leaves it out of core dumps.
+    pub(crate) fn keep_from_dumps(&self) {
+        // SAFETY: this says what a core dump has, and changes nothing that is there.
+        let advised = unsafe { madvise(self.base.cast(), self.bytes, MmapAdvise::MADV_DONTDUMP) };
+        debug_assert!(advised.is_ok(), "madvise of our own: {advised:?}");
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {

@@ -23,6 +23,7 @@
 //! There is no name in any directory, and no count of our own that a kill could leave wrong.
 
 mod region;
+mod expanse;
 mod heap;
 pub(crate) mod lease;
 mod shareable;
@@ -30,6 +31,7 @@ mod pod;
 mod shared;
 pub(crate) mod transit;
 
+pub(crate) use expanse::Expanse;
 pub(crate) use heap::Block;
 pub use heap::Place;
 pub use pod::Pod;

@@ -1,8 +1,9 @@
 //! Locks and their kin.
 
-mod atomic;
+pub(crate) mod atomic;
 mod bounds;
 mod patience;
+mod bell;
 mod poison;
 mod raw_mutex;
 mod mutex;
@@ -19,6 +20,10 @@ mod reentrant_mutex;
 mod array;
 pub(crate) mod statics;
 mod section;
+
+pub(crate) use bell::Bell;
+pub(crate) use patience::Patience;
+pub(crate) use raw_mutex::{RawMutex, Refusal};
 
 pub use array::{Array, ArrayChunk};
 pub use barrier::{Barrier, BarrierWaitResult};

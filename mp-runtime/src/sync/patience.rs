@@ -25,6 +25,11 @@ impl Patience {
         }
     }
 
+    /// Whether there is any at all.
+    pub(crate) fn is_any(self) -> bool {
+        !matches!(self, Patience::Never)
+    }
+
     /// As long as this, and no shorter than from now on for `duration`.
     pub(crate) fn at_least(self, duration: Duration) -> Patience {
         match (self, Patience::lasting(duration)) {

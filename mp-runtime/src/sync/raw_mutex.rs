@@ -64,6 +64,7 @@ use super::patience::{Patience, Slices};
 use super::poison::PoisonCause;
 use crate::os::identity::{self, ThreadName};
 use crate::os::{clock, futex};
+use crate::shm::Shareable;
 use crate::shm::lease::{self, Lease};
 
 const WAITERS: u64 = 1;
@@ -452,6 +453,9 @@ impl Wait {
 fn is_free(word: u64) -> bool {
     word & !MARKS == 0
 }
+
+// SAFETY: it is made of atomics, of which every bit pattern is valid.
+unsafe impl Shareable for RawMutex {}
 
 #[cfg(test)]
 mod tests {

@@ -7,8 +7,8 @@
 //!
 //! - **Are there any?** [`HandleWatch`] sees each `u64` that is written. The `n`th handle writes
 //!   `n`, so a value in which no `u64` equals the count so far has none, and that costs a
-//!   comparison. Where one does (mostly a plain zero), the list is looked at, by pushing a handle of
-//!   our own, which tells how many are before it.
+//!   comparison. Where one does, the list is looked at, by pushing a handle of our own, which tells
+//!   how many are before it. (A plain zero is mostly known by its type, and not looked at.)
 //! - **Whose are they?** [`HandleWatch::collect`] sends the list to this very process and receives
 //!   it as [`Ends`], which own their descriptors, can wait in a queue, change threads and be
 //!   sent more than once, when a chunk has to run elsewhere.

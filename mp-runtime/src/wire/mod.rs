@@ -25,6 +25,7 @@ use crate::shm::transit;
 
 pub use decoder::Decoder;
 pub use encoder::Encoder;
+pub(crate) use encoder::NotPlain;
 pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
 pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};

@@ -1,0 +1,747 @@
+//! A queue of messages of bytes in shared memory, for any number of processes on both sides.
+//!
+//! # Layout
+//!
+//! ```text
+//! capacity    how many messages there may be; 0: as many as there is memory for
+//! put_lock    the lock of the producers
+//! bounds      two words: what a producer has to know beside head and tail (`room.rs`)
+//! seen_head   what a producer last saw of the head
+//! tail        where the next message goes
+//! get_lock    the lock of the consumers
+//! seen_tail   what a consumer last saw of the tail
+//! head        where the next message is
+//! arrived     rung when there is a message
+//! freed       rung when there is room
+//! committed   how many units have memory behind them
+//! closed      nothing may be put any more
+//! left        counts the processes that have let go of their end
+//! done        how many messages were worked off, and a bell for when all are
+//! ring        units of 16 bytes: messages and jumps
+//!
+//! head, tail  63            32 31             0
+//!            ┌────────────────┬────────────────┐
+//!            │ unit           │ count          │  of messages up to here, modulo 2³²
+//!            └────────────────┴────────────────┘
+//! first word of a message or a jump
+//!             63            48 47             0
+//!            ┌────────────────┬────────────────┐
+//!            │ MESSAGE, JUMP  │ bytes, unit    │  the bytes of a message follow
+//!            └────────────────┴────────────────┘
+//! ```
+//!
+//! # Rules
+//!
+//! 1. `tail`, `bounds`, `seen_head`, `committed` and all of the ring that is not live belong to the
+//!    owner of `put_lock`; `head`, `seen_tail` and the message at the head to the owner of `get_lock`.
+//!    With both locks and no message, everything does.
+//! 2. A message is *put* by the store to `tail`: before it, it is written where nobody reads. It is
+//!    *taken* by the store to `head`: before it, it is copied out.
+//! 3. `bounds` has two words, and the lowest bit of `tail`'s count says which of them holds: the other
+//!    one is written before the store to `tail`, and comes to hold with it.
+//! 4. Memory is committed before it is written, and `committed` lowered before it is given back.
+//!    What is above `keep` goes back when the ring is empty, or in use at its beginning only.
+//! 5. An empty ring is *rewound* to its beginning, by who has both locks: the producers' side is
+//!    told that the head is at 0 (which is true of less than is free), a jump to the tail is written
+//!    there, the head put there, and then the tail.
+//! 6. Who waits for `put_lock` has not got `get_lock`, and the other way round: a second lock is
+//!    tried, never waited for.
+//! 7. Who put or took rings the bell of the other side afterwards. Who waits sleeps on a bell, without
+//!    a lock.
+//!
+//! # Ordering
+//!
+//! SYNC q: the store to `tail` comes after the message, the load of it before the message is read.
+//! SYNC r: the store to `head` comes after the message was read, the load of it before its place is
+//! written again. Both are `SeqCst` besides, as the loads of who is about to sleep are: see `bell.rs`.
+//!
+//! # Death
+//!
+//! | it dies | then |
+//! | --- | --- |
+//! | with `put_lock`, before the store to `tail` | the message was never there; memory that was committed stays so |
+//! | with `put_lock`, after it | the message is there |
+//! | with `get_lock`, before the store to `head` | the next consumer takes the same message |
+//! | with `get_lock`, after it | the message is gone with it |
+//! | in a rewind, before the head | nothing has changed that anybody looks at |
+//! | in a rewind, between head and tail | the head is at a jump to the tail, the producers take all before the tail for live |
+//! | before it gives memory back | the memory goes back with the next rewind that finds some, or with the ring |
+//! | before it rings | sleepers look after a slice of at most 50 ms |
+//!
+//! The locks are had by the next who wants them (`sync/raw_mutex.rs`), and no critical section is
+//! begun: what a dead owner leaves is not poisoned, since it is whole.
+//!
+//! Any bits at all in the memory lead to an error, to messages that are lost or were never put, or
+//! to a wait, and never out of its bounds.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::room::{Bounds, Cursor, Room, find_room};
+use super::wait::{Eagerness, Look, Wait};
+use crate::os::shared_fd::SharedFd;
+use crate::shm::Expanse;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Bell, Patience, RawMutex, Refusal};
+
+const UNIT_BYTES: usize = 16;
+const WORD_BYTES: usize = size_of::<u64>();
+
+// What different sides write is 128 bytes apart: processors fetch lines in pairs.
+const CAPACITY: usize = 0;
+const PUT_LOCK: usize = 128;
+const BOUNDS: [usize; 2] = [144, 152];
+const SEEN_HEAD: usize = 160;
+const TAIL: usize = 256;
+const GET_LOCK: usize = 384;
+const SEEN_TAIL: usize = 400;
+const HEAD: usize = 512;
+const ARRIVED: usize = 640;
+const FREED: usize = 768;
+const COMMITTED: usize = 896;
+const CLOSED: usize = 904;
+const LEFT: usize = 908;
+const DONE: usize = 1024;
+const FINISHED: usize = 1028;
+const RING: usize = 4096;
+
+const KIND_SHIFT: u32 = 48;
+const MESSAGE: u64 = 0x4d67;
+const JUMP: u64 = 0x4a70;
+const VALUE_MASK: u64 = (1 << KIND_SHIFT) - 1;
+/// So many jumps in a row there are at most: of a rewind, and of the message behind it.
+const JUMP_LIMIT: usize = 2;
+
+/// So much of a ring is used over and over before it grows: it fits into the caches next to
+/// something else.
+const WARM_UNITS: u32 = (128 << 10) / UNIT_BYTES as u32;
+/// What there is at the beginning.
+const FIRST_BYTES: usize = 4 * RING;
+/// A ring grows by half of what it has, up to so much at a time, and by what it needs.
+const LONGEST_GROWTH: u32 = (4 << 20) / UNIT_BYTES as u32;
+/// An empty ring keeps so much memory, or four times what its last message took, up to the second.
+const KEPT_UNITS: u32 = (16 << 20) / UNIT_BYTES as u32;
+const MOST_KEPT_UNITS: u32 = (256 << 20) / UNIT_BYTES as u32;
+
+/// How long somebody waits for a lock who does not want to wait for a message: its owner is at work,
+/// or dead, and not asleep.
+const LOCK_PATIENCE: Duration = Duration::from_millis(20);
+
+/// A ring, and what of it does not change.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    memory: Arc<Expanse>,
+    /// How many units there could be.
+    size: u32,
+    capacity: u32,
+    /// Of those who wait for room, and for messages.
+    eagerness: [Eagerness; 2],
+}
+
+/// Why a message was not put or taken.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// There was no room in time.
+    Full,
+    /// There was no message in time.
+    Empty,
+    /// Nothing more can be put, or comes.
+    Closed,
+    /// There is not enough memory.
+    NoMemory(io::Error),
+    /// It is more than there is room for at all.
+    TooLarge,
+    /// This thread was interrupted in a call on this side of the same ring.
+    WouldDeadlock,
+    /// Somebody wrote to the memory by other means. So many messages are lost, if they could be
+    /// passed over.
+    Damaged(Option<u32>),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        match refusal {
+            Refusal::TimedOut => Refused::Full,
+            Refusal::WouldDeadlock => Refused::WouldDeadlock,
+        }
+    }
+}
+
+/// Why a message was not put or taken at the first try; with what was seen of the other side where
+/// it is worth waiting for that to change.
+enum Missed {
+    Waiting(u64),
+    For(Refused),
+}
+
+impl From<Refused> for Missed {
+    fn from(refused: Refused) -> Missed {
+        Missed::For(refused)
+    }
+}
+
+/// A message, in the ring.
+pub(crate) struct Message<'r> {
+    memory: &'r Expanse,
+    offset: usize,
+    bytes: usize,
+}
+
+impl Message<'_> {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes
+    }
+
+    /// Copies the elements that it consists of to the end of `to`; bytes that are left over, not.
+    ///
+    /// # Errors
+    ///
+    /// If this process has no memory for them.
+    #[inline]
+    pub(crate) fn read<T: bytemuck::AnyBitPattern>(&self, to: &mut Vec<T>) -> io::Result<()> {
+        let count = self.bytes / size_of::<T>().max(1);
+        self.memory.read(self.offset, count, to).map(|_| ())
+    }
+
+    /// The number that it consists of.
+    #[inline]
+    pub(crate) fn number<T: bytemuck::AnyBitPattern>(&self) -> Option<T> {
+        (self.bytes == size_of::<T>()).then(|| self.memory.value(self.offset))?
+    }
+}
+
+impl Ring {
+    /// Makes one for `capacity` messages, or for as many as there is memory for if it is 0.
+    ///
+    /// # Errors
+    ///
+    /// If there are no descriptors, addresses or memory left for it.
+    pub(crate) fn create(capacity: u32) -> io::Result<Ring> {
+        let ring = Ring::over(Expanse::create(RING + FIRST_BYTES)?)?;
+        let first = (FIRST_BYTES / UNIT_BYTES) as u64;
+        ring.word(COMMITTED).store(first, Ordering::Relaxed);
+        let shape = u64::from(capacity);
+        ring.word(CAPACITY).store(shape, Ordering::Relaxed);
+        Ok(Ring { capacity, ..ring })
+    }
+
+    /// Takes in one that came from another process.
+    ///
+    /// # Errors
+    ///
+    /// If it is none, or cannot be mapped.
+    pub(crate) fn adopt(file: Arc<SharedFd>) -> io::Result<Ring> {
+        Ring::over(Expanse::adopt(file)?)
+    }
+
+    fn over(memory: Arc<Expanse>) -> io::Result<Ring> {
+        let bytes = memory.bytes().checked_sub(RING + FIRST_BYTES);
+        let bytes = bytes.ok_or(io::ErrorKind::InvalidData)? + FIRST_BYTES;
+        let size = u32::try_from(bytes / UNIT_BYTES).unwrap_or(u32::MAX);
+        let capacity = memory.word(CAPACITY).load(Ordering::Relaxed) as u32;
+        Ok(Ring {
+            memory,
+            size,
+            capacity,
+            eagerness: Default::default(),
+        })
+    }
+
+    /// What it is to the kernel, for another process.
+    pub(crate) fn file(&self) -> &Arc<SharedFd> {
+        self.memory.file()
+    }
+
+    /// Puts a message of `bytes`. While there is no room it waits; `is_deserted` tells whether nobody
+    /// will make any, or, if it is not asked to look closely, whether it is time to.
+    ///
+    /// # Errors
+    ///
+    /// If it was not put.
+    #[inline]
+    pub(crate) fn put(
+        &self,
+        bytes: &[u8],
+        patience: Patience,
+        is_deserted: impl Fn(Look) -> bool,
+    ) -> Result<(), Refused> {
+        let mut wait = Wait::new();
+        loop {
+            let seen = match self.try_put(bytes, patience) {
+                Ok(()) => return Ok(()),
+                Err(Missed::For(refused)) => return Err(refused),
+                Err(Missed::Waiting(seen)) => seen,
+            };
+            let has_changed = || self.head().load(Ordering::SeqCst) != seen || self.is_closed();
+            if patience.is_any() && wait.spin(&self.eagerness[0], has_changed) {
+                continue;
+            }
+            let limit = patience.allows(wait.slice());
+            if is_deserted(wait.look(limit)) {
+                return Err(Refused::Closed);
+            }
+            let limit = limit.ok_or(Refused::Full)?;
+            wait.is_overdue = self.bell(FREED).sleep(limit, has_changed);
+        }
+    }
+
+    /// Takes a message, of which `read` makes something. While there is none it waits; `is_deserted`
+    /// is as that of [`put`](Ring::put).
+    ///
+    /// # Errors
+    ///
+    /// If none was taken. If `read` fails, the message stays where it is.
+    #[inline]
+    pub(crate) fn take<R>(
+        &self,
+        patience: Patience,
+        is_deserted: impl Fn(Look) -> bool,
+        mut read: impl FnMut(&Message<'_>) -> io::Result<R>,
+    ) -> Result<R, Refused> {
+        let mut wait = Wait::new();
+        let mut was_deserted = false;
+        loop {
+            let seen = match self.try_take(patience, &mut read) {
+                Ok(taken) => return Ok(taken),
+                Err(Missed::For(refused)) => return Err(refused),
+                Err(Missed::Waiting(seen)) => seen,
+            };
+            if was_deserted {
+                return Err(Refused::Closed);
+            }
+            let has_changed = || self.tail().load(Ordering::SeqCst) != seen;
+            if patience.is_any() && wait.spin(&self.eagerness[1], has_changed) {
+                continue;
+            }
+            let limit = patience.allows(wait.slice());
+            // What was put before it was deserted is taken first.
+            was_deserted = self.is_closed() || is_deserted(wait.look(limit));
+            if was_deserted {
+                continue;
+            }
+            let limit = limit.ok_or(Refused::Empty)?;
+            let is_ready = || has_changed() || self.is_closed();
+            wait.is_overdue = self.bell(ARRIVED).sleep(limit, is_ready);
+        }
+    }
+
+    #[inline]
+    fn try_put(&self, bytes: &[u8], patience: Patience) -> Result<(), Missed> {
+        let lock = self.put_lock();
+        claim(lock, patience)?;
+        let outcome = self.push(bytes);
+        lock.release();
+        if outcome.is_ok() {
+            self.bell(ARRIVED).ring();
+        }
+        outcome
+    }
+
+    #[inline]
+    fn try_take<R>(
+        &self,
+        patience: Patience,
+        read: impl FnMut(&Message<'_>) -> io::Result<R>,
+    ) -> Result<R, Missed> {
+        let lock = self.get_lock();
+        claim(lock, patience).map_err(|refused| match refused {
+            Refused::Full => Refused::Empty,
+            other => other,
+        })?;
+        let outcome = self.pop(read);
+        lock.release();
+        if !matches!(outcome, Err(Missed::Waiting(_))) {
+            self.bell(FREED).ring();
+        }
+        outcome
+    }
+
+    /// Puts a message, for the owner of `put_lock`.
+    #[inline]
+    fn push(&self, bytes: &[u8]) -> Result<(), Missed> {
+        if self.is_closed() {
+            return Err(Refused::Closed.into());
+        }
+        let need = need_of(bytes.len()).filter(|&need| need < self.size - 1);
+        let need = need.ok_or(Refused::TooLarge)?;
+        let tail = Cursor::of_word(self.tail().load(Ordering::Relaxed));
+        let bounds = self.bounds(tail.count).load(Ordering::Relaxed);
+        let bounds = Bounds::of_word(bounds);
+        let head = Cursor::of_word(self.word(SEEN_HEAD).load(Ordering::Relaxed));
+        let room = match self.room(head, tail, bounds, need) {
+            Some(room) if !room.is_jump && self.is_committed(room, need) => room,
+            _ => self.make_room(tail, bounds, need)?,
+        };
+        // A rewind may have moved it.
+        let tail = Cursor::of_word(self.tail().load(Ordering::Relaxed));
+        if room.is_jump {
+            let jump = (JUMP << KIND_SHIFT) | u64::from(room.unit);
+            self.unit(tail.unit).store(jump, Ordering::Relaxed);
+        }
+        let first = (MESSAGE << KIND_SHIFT) | bytes.len() as u64;
+        self.unit(room.unit).store(first, Ordering::Relaxed);
+        if !self.memory.write(offset_of(room.unit) + WORD_BYTES, bytes) {
+            return Err(Refused::Damaged(None).into());
+        }
+        let next = Cursor {
+            unit: room.unit.saturating_add(need),
+            count: tail.count.wrapping_add(1),
+        };
+        self.bounds(next.count)
+            .store(room.bounds.word(), Ordering::Relaxed);
+        // SYNC q: with `pop`.
+        self.tail().swap(next.word(), Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Where a message goes, with what is known of the head; `None` if nowhere.
+    #[inline]
+    fn room(&self, head: Cursor, tail: Cursor, bounds: Bounds, need: u32) -> Option<Room> {
+        let is_full = self.capacity != 0 && tail.since(head) >= self.capacity;
+        let is_sound = tail.unit < self.size && tail.since(head) <= self.size;
+        (!is_full && is_sound)
+            .then(|| find_room(head, tail, bounds, need, self.size, WARM_UNITS))?
+    }
+
+    #[inline]
+    fn is_committed(&self, room: Room, need: u32) -> bool {
+        let committed = self.word(COMMITTED).load(Ordering::Relaxed);
+        u64::from(room.unit) + u64::from(need) < committed
+    }
+
+    /// Finds room with what the head is now, and has memory be there.
+    #[cold]
+    fn make_room(&self, tail: Cursor, bounds: Bounds, need: u32) -> Result<Room, Missed> {
+        let head_of = |word| {
+            self.word(SEEN_HEAD).store(word, Ordering::Relaxed);
+            Cursor::of_word(word)
+        };
+        // SYNC r: with `pop`.
+        let mut seen = self.head().load(Ordering::SeqCst);
+        let mut head = head_of(seen);
+        if tail.unit >= self.size || head.unit >= self.size || tail.since(head) > self.size {
+            return Err(Refused::Damaged(None).into());
+        }
+        let mut room = self.room(head, tail, bounds, need);
+        let is_empty = tail.count == head.count;
+        if room.is_none() && is_empty && self.get_lock().claim(Patience::Never, || ()).is_ok() {
+            self.rewind_and(|_| ());
+            self.get_lock().release();
+            seen = self.head().load(Ordering::SeqCst);
+            head = head_of(seen);
+            let tail = Cursor::of_word(self.tail().load(Ordering::Relaxed));
+            room = self.room(head, tail, Bounds::default(), need);
+        }
+        let Some(room) = room else {
+            let is_full = self.capacity != 0 && tail.since(head) >= self.capacity;
+            return Err(match is_full || self.capacity != 0 || is_empty {
+                true => Missed::Waiting(seen),
+                false => Refused::TooLarge.into(),
+            });
+        };
+        if !self.is_committed(room, need) {
+            self.grow(room.unit.saturating_add(need + 1))
+                .map_err(Refused::NoMemory)?;
+        } else if room.is_jump && room.unit == 0 && tail.unit < kept_for(need) {
+            // What is live ends before the tail.
+            self.shrink(kept_for(need));
+        }
+        Ok(room)
+    }
+
+    /// Has memory be there up to the unit `end`.
+    fn grow(&self, end: u32) -> io::Result<()> {
+        let committed = self.committed();
+        let ample = committed.saturating_add((committed / 2).min(LONGEST_GROWTH));
+        // Whole pages, as far as there are any.
+        let page = (RING / UNIT_BYTES) as u32;
+        let wanted = end.max(ample).checked_next_multiple_of(page);
+        let wanted = wanted.unwrap_or(self.size).min(self.size).max(end);
+        self.memory
+            .commit(offset_of(committed)..offset_of(wanted))?;
+        self.word(COMMITTED)
+            .store(u64::from(wanted), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives the memory from the unit `kept` on back, for the owner of `put_lock`, if nothing there
+    /// is live.
+    fn shrink(&self, kept: u32) {
+        let committed = self.committed();
+        if committed > kept {
+            self.word(COMMITTED)
+                .store(u64::from(kept), Ordering::Relaxed);
+            self.memory.give_back(offset_of(kept)..offset_of(committed));
+        }
+    }
+
+    /// Takes a message, for the owner of `get_lock`.
+    #[inline]
+    fn pop<R>(&self, mut read: impl FnMut(&Message<'_>) -> io::Result<R>) -> Result<R, Missed> {
+        let head = Cursor::of_word(self.head().load(Ordering::Relaxed));
+        let mut tail = self.word(SEEN_TAIL).load(Ordering::Relaxed);
+        if Cursor::of_word(tail).count == head.count {
+            // SYNC q: with `push`.
+            tail = self.tail().load(Ordering::SeqCst);
+            self.word(SEEN_TAIL).store(tail, Ordering::Relaxed);
+            if Cursor::of_word(tail).count == head.count {
+                return Err(Missed::Waiting(tail));
+            }
+        }
+        let tail = Cursor::of_word(tail);
+        let Some((unit, bytes)) = self.find_message(head.unit, tail.since(head)) else {
+            return Err(self.pass_over(head).into());
+        };
+        let message = Message {
+            memory: &self.memory,
+            offset: offset_of(unit) + WORD_BYTES,
+            bytes,
+        };
+        let taken = read(&message).map_err(Refused::NoMemory)?;
+        let need = need_of(bytes).unwrap_or(1);
+        let next = Cursor {
+            unit: unit + need,
+            count: head.count.wrapping_add(1),
+        };
+        // SYNC r: with `make_room`.
+        self.head().swap(next.word(), Ordering::SeqCst);
+        let kept = kept_for(need);
+        if tail.count == next.count && self.committed() > kept {
+            self.shrink_if_empty(next, kept);
+        }
+        Ok(taken)
+    }
+
+    /// The place and the length of the first message from `unit` on, of `count` that there are.
+    #[inline]
+    fn find_message(&self, mut unit: u32, count: u32) -> Option<(u32, usize)> {
+        if count > self.size {
+            return None;
+        }
+        for _ in 0..=JUMP_LIMIT {
+            if unit >= self.size {
+                return None;
+            }
+            let first = self.unit(unit).load(Ordering::Relaxed);
+            let value = first & VALUE_MASK;
+            match first >> KIND_SHIFT {
+                MESSAGE => {
+                    let need = need_of(usize::try_from(value).ok()?)?;
+                    let is_within = u64::from(unit) + u64::from(need) < u64::from(self.size);
+                    return is_within.then_some((unit, value as usize));
+                }
+                JUMP => unit = u32::try_from(value).ok()?,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// There is no message where one should be: goes on behind all that were put by now.
+    #[cold]
+    fn pass_over(&self, head: Cursor) -> Refused {
+        let word = self.tail().load(Ordering::SeqCst);
+        let tail = Cursor::of_word(word);
+        if tail.unit >= self.size || tail.since(head) > self.size {
+            return Refused::Damaged(None);
+        }
+        self.word(SEEN_TAIL).store(word, Ordering::Relaxed);
+        self.head().swap(word, Ordering::SeqCst);
+        Refused::Damaged(Some(tail.since(head)))
+    }
+
+    /// Gives memory back, for the owner of `get_lock`, if there is no message and nobody puts one.
+    #[cold]
+    fn shrink_if_empty(&self, head: Cursor, kept: u32) {
+        let is_empty = || Cursor::of_word(self.tail().load(Ordering::SeqCst)).count == head.count;
+        if is_empty() && self.put_lock().claim(Patience::Never, || ()).is_ok() {
+            if is_empty() {
+                self.rewind_and(|ring| ring.shrink(kept));
+            }
+            self.put_lock().release();
+        }
+    }
+
+    /// Goes back to the beginning of an empty ring, for who has both locks, and then does `finish`.
+    fn rewind_and(&self, finish: impl FnOnce(&Ring)) {
+        let tail = Cursor::of_word(self.tail().load(Ordering::Relaxed));
+        let start = Cursor { unit: 0, ..tail }.word();
+        self.bounds(tail.count)
+            .store(Bounds::default().word(), Ordering::Relaxed);
+        if tail.unit != 0 {
+            self.word(SEEN_HEAD).store(start, Ordering::Relaxed);
+            let jump = (JUMP << KIND_SHIFT) | u64::from(tail.unit);
+            self.unit(0).store(jump, Ordering::Relaxed);
+            self.head().swap(start, Ordering::SeqCst);
+            self.word(SEEN_TAIL).store(start, Ordering::Relaxed);
+            self.tail().swap(start, Ordering::SeqCst);
+        }
+        finish(self);
+    }
+
+    /// Nothing may be put from now on; what is there can be taken.
+    pub(crate) fn close(&self) {
+        // Who is putting a message now has put it when this returns, or never does.
+        let is_claimed = self.put_lock().claim(Patience::Forever, || ()).is_ok();
+        self.flag(CLOSED).store(1, Ordering::SeqCst);
+        if is_claimed {
+            self.put_lock().release();
+        }
+        self.wake_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.flag(CLOSED).load(Ordering::SeqCst) != 0
+    }
+
+    /// Has all who wait look again: this process has let go of its end.
+    pub(crate) fn leave(&self) {
+        self.flag(LEFT).fetch_add(1, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    /// How often a process has let go of its end.
+    #[inline]
+    pub(crate) fn leavings(&self) -> u32 {
+        self.flag(LEFT).load(Ordering::Relaxed)
+    }
+
+    fn wake_all(&self) {
+        for bell in [ARRIVED, FREED, FINISHED] {
+            self.bell(bell).ring_for_all();
+        }
+    }
+
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        let head = Cursor::of_word(self.head().load(Ordering::SeqCst));
+        let tail = Cursor::of_word(self.tail().load(Ordering::SeqCst));
+        let most = match self.capacity {
+            0 => self.size,
+            capacity => capacity,
+        };
+        // Between the two loads some may have come and gone.
+        tail.since(head).min(most) as usize
+    }
+
+    /// How many messages there have ever been, modulo 2³².
+    #[inline]
+    pub(crate) fn put_count(&self) -> u32 {
+        Cursor::of_word(self.tail().load(Ordering::SeqCst)).count
+    }
+
+    /// A message was worked off. Tells whether there was one that was not.
+    pub(crate) fn note_done(&self) -> bool {
+        let done = self.flag(DONE);
+        let counted = done.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
+            (self.put_count() != count).then(|| count.wrapping_add(1))
+        });
+        if self.unfinished() == 0 {
+            self.bell(FINISHED).ring_for_all();
+        }
+        counted.is_ok()
+    }
+
+    /// How many messages were put and not worked off.
+    pub(crate) fn unfinished(&self) -> u32 {
+        let done = self.flag(DONE).load(Ordering::SeqCst);
+        self.put_count().wrapping_sub(done)
+    }
+
+    /// Waits until all messages were worked off. Tells whether they were in time.
+    pub(crate) fn wait_finished(&self, patience: Patience) -> bool {
+        let wait = Wait::new();
+        let is_finished = || self.unfinished() == 0;
+        while !is_finished() {
+            let Some(limit) = patience.allows(wait.slice()) else {
+                return false;
+            };
+            self.bell(FINISHED).sleep(limit, is_finished);
+        }
+        true
+    }
+
+    #[inline]
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        self.memory.at(offset)
+    }
+
+    #[inline]
+    fn flag(&self, offset: usize) -> &AtomicU32 {
+        self.memory.at(offset)
+    }
+
+    #[inline]
+    fn bell(&self, offset: usize) -> &Bell {
+        self.memory.at(offset)
+    }
+
+    #[inline]
+    fn head(&self) -> &AtomicU64 {
+        self.word(HEAD)
+    }
+
+    #[inline]
+    fn tail(&self) -> &AtomicU64 {
+        self.word(TAIL)
+    }
+
+    /// The bounds that hold when so many messages were put.
+    #[inline]
+    fn bounds(&self, count: u32) -> &AtomicU64 {
+        self.word(BOUNDS[(count & 1) as usize])
+    }
+
+    #[inline]
+    fn put_lock(&self) -> &RawMutex {
+        self.memory.at(PUT_LOCK)
+    }
+
+    #[inline]
+    fn get_lock(&self) -> &RawMutex {
+        self.memory.at(GET_LOCK)
+    }
+
+    /// The first word of a unit.
+    #[inline]
+    fn unit(&self, unit: u32) -> &AtomicU64 {
+        self.word(offset_of(unit))
+    }
+
+    #[inline]
+    fn committed(&self) -> u32 {
+        let committed = self.word(COMMITTED).load(Ordering::Relaxed);
+        u32::try_from(committed).map_or(self.size, |units| units.min(self.size))
+    }
+}
+
+/// Has a lock of a ring, or gives up after a while if patience does.
+#[inline]
+fn claim(lock: &RawMutex, patience: Patience) -> Result<(), Refused> {
+    if let Patience::Forever = patience {
+        return Ok(lock.claim(patience, || ())?);
+    }
+    match lock.claim(Patience::Never, || ()) {
+        Err(Refusal::TimedOut) => Ok(lock.claim(patience.at_least(LOCK_PATIENCE), || ())?),
+        outcome => Ok(outcome?),
+    }
+}
+
+#[inline]
+fn offset_of(unit: u32) -> usize {
+    RING + unit as usize * UNIT_BYTES
+}
+
+/// How many units a message of so many bytes takes.
+#[inline]
+fn need_of(bytes: usize) -> Option<u32> {
+    let whole = bytes.checked_add(WORD_BYTES)?.div_ceil(UNIT_BYTES);
+    u32::try_from(whole).ok()
+}
+
+/// How much an empty ring keeps whose last message took so many units.
+fn kept_for(need: u32) -> u32 {
+    need.saturating_mul(4).clamp(KEPT_UNITS, MOST_KEPT_UNITS)
+}
