@@ -41,11 +41,11 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::letter::{self, HEADER_BYTES, Header, LOAD, Letter, Partial};
+use super::wait::{Eagerness, Wait};
 use crate::error::{Error, ErrorKind};
 use crate::os::crowd;
 use crate::os::packet::{self, News, PACKET_BYTES, PACKET_FDS, Patience};
@@ -66,17 +66,7 @@ pub(super) struct Line {
     inline_bytes: usize,
     sending: Mutex<()>,
     incoming: Mutex<Incoming>,
-    habit: Habit,
-}
-
-/// Whether to look for a message before waiting for one: in vain, if there mostly is none yet, and
-/// that is a system call in the way of every answer that is waited for.
-#[derive(Debug, Default)]
-struct Habit {
-    /// So many times more it is not looked first.
-    left: AtomicU32,
-    /// How many it was the last time.
-    last: AtomicU32,
+    eagerness: Eagerness,
 }
 
 #[derive(Debug, Default)]
@@ -153,7 +143,7 @@ impl Line {
                 .clamp(LEAST_BYTES, INLINE_BYTES),
             sending: Mutex::default(),
             incoming: Mutex::default(),
-            habit: Habit::default(),
+            eagerness: Eagerness::default(),
         })
     }
 
@@ -274,24 +264,20 @@ impl Line {
 
     /// Receives a message; `None` if there is none in time.
     pub(super) fn receive(&self, until: Until) -> Result<Option<Letter>, Error> {
-        if until.may_wait() && self.habit.is_to_wait_first() {
+        // It is looked at the length of what waits, which is the least of the system calls.
+        let is_any = || packet::waiting_bytes(&self.socket).is_ok_and(|bytes| bytes > 0);
+        if until.may_wait() && !Wait::new().spin(&self.eagerness, is_any) {
             self.wait(until)?;
+        }
+        loop {
             if let Some(letter) = self.take()? {
                 return Ok(Some(letter));
             }
-        } else if let Some(letter) = self.take()? {
-            self.habit.note_success();
-            return Ok(Some(letter));
-        } else {
-            self.habit.note_failure();
-        }
-        while !until.is_over() {
-            self.wait(until)?;
-            if let Some(letter) = self.take()? {
-                return Ok(Some(letter));
+            if until.is_over() {
+                return Ok(None);
             }
+            self.wait(until)?;
         }
-        Ok(None)
     }
 
     /// Takes the first message, if it is there as a whole.
@@ -369,27 +355,6 @@ impl Line {
 
     fn incoming(&self) -> MutexGuard<'_, Incoming> {
         self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Habit {
-    /// The most times in a row that it is not looked first.
-    const MOST: u32 = 63;
-
-    fn is_to_wait_first(&self) -> bool {
-        let left = self.left.load(Ordering::Relaxed);
-        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
-        left > 0
-    }
-
-    fn note_success(&self) {
-        self.last.store(0, Ordering::Relaxed);
-    }
-
-    fn note_failure(&self) {
-        let next = (2 * self.last.load(Ordering::Relaxed) + 1).min(Habit::MOST);
-        self.last.store(next, Ordering::Relaxed);
-        self.left.store(next, Ordering::Relaxed);
     }
 }
 

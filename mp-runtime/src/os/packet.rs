@@ -26,6 +26,9 @@ const CONTROL_WORDS: usize = 136;
 /// The most bytes of a packet that [`receive`] takes.
 pub(crate) const PACKET_BYTES: usize = 33 << 10;
 
+/// So few bytes are put together before they are sent, which is less work for the kernel.
+const SHORT_BYTES: usize = 256;
+
 /// How much a socket of [`wide_pair`] shall hold on its way, if the machine allows so much.
 const WIDE_BYTES: usize = 208 << 10;
 
@@ -80,6 +83,23 @@ pub(crate) fn send(
     fds: &[BorrowedFd<'_>],
     patience: Patience,
 ) -> io::Result<()> {
+    let flags = match patience {
+        Patience::Wait => MsgFlags::MSG_NOSIGNAL,
+        Patience::No => MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT,
+    };
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    if fds.is_empty() && bytes <= SHORT_BYTES {
+        let mut joined = [0; SHORT_BYTES];
+        let mut rest = &mut joined[..];
+        for part in parts {
+            let (place, behind) = rest.split_at_mut(part.len());
+            place.copy_from_slice(part);
+            rest = behind;
+        }
+        let fd = socket.as_fd().as_raw_fd();
+        super::uninterrupted(|| Ok(nix::sys::socket::send(fd, &joined[..bytes], flags)?))?;
+        return Ok(());
+    }
     let mut control = [const { MaybeUninit::<u64>::uninit() }; CONTROL_WORDS];
     // SAFETY: all zeroes is a valid msghdr.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -111,14 +131,11 @@ pub(crate) fn send(
         // there is room for `space` bytes, header included.
         unsafe { ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), data, size_of_val(fds)) };
     }
-    let flags = match patience {
-        Patience::Wait => libc::MSG_NOSIGNAL,
-        Patience::No => libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT,
-    };
     super::uninterrupted(|| {
         // SAFETY: the message points to buffers that live until the call returns; an `IoSlice` has
         // the layout of an iovec (documented by std).
-        match unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, flags) } {
+        match unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, flags.bits()) }
+        {
             0.. => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
@@ -221,7 +238,7 @@ pub(crate) fn has_second(socket: impl AsFd) -> io::Result<bool> {
 }
 
 /// How many bytes all packets have together.
-fn waiting_bytes(socket: impl AsFd) -> io::Result<usize> {
+pub(crate) fn waiting_bytes(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     let fd = socket.as_fd().as_raw_fd();
     // SAFETY: it writes one integer, which is valid for that.
