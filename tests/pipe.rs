@@ -743,11 +743,9 @@ fn program_without_descriptors() {
         let (ipc_out, ipc_in) = mp::pipe::<IpcSender<u64>, u64>().unwrap();
         let (region_out, region_in) = mp::pipe::<Shared<[u64]>, u64>().unwrap();
         let (sender, receiver) = ipc::channel().unwrap();
-        // A process of its own, so that its region is not here yet.
-        mp::spawn!(send_a_region(region_out))
-            .unwrap()
-            .join()
-            .unwrap();
+        // No process: what is left of one makes room some time later.
+        let region = Shared::from_slice(&[1; LARGE]).unwrap();
+        region_out.send(region).unwrap();
         let (one, other) = mp::pipe().unwrap();
         ends_out.send(one).unwrap();
         ipc_out.send(sender.clone()).unwrap();
@@ -788,11 +786,6 @@ fn program_without_descriptors() {
         drop(receiver);
         say("done");
     });
-}
-
-#[mp::process_fn]
-fn send_a_region(to: Connection<Shared<[u64]>, u64>) {
-    to.send(Shared::from_slice(&[1; LARGE]).unwrap()).unwrap();
 }
 
 #[test]
