@@ -17,6 +17,7 @@
 //! closed      nothing may be put any more
 //! left        counts the processes that have let go of their end
 //! done        how many messages were worked off, and a bell for when all are
+//! takers      who has messages in hand that are not worked off (`takers.rs`)
 //! ring        units of 16 bytes: messages and jumps
 //!
 //! head, tail  63            32 31             0
@@ -79,6 +80,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::room::{Bounds, Cursor, Room, find_room};
+use super::takers::{OwnPlace, Takers};
 use super::wait::{Eagerness, Look, Wait};
 use crate::os::shared_fd::SharedFd;
 use crate::shm::Expanse;
@@ -104,6 +106,7 @@ const CLOSED: usize = 904;
 const LEFT: usize = 908;
 const DONE: usize = 1024;
 const FINISHED: usize = 1028;
+const TAKERS: usize = 1152;
 const RING: usize = 4096;
 
 const KIND_SHIFT: u32 = 48;
@@ -137,6 +140,7 @@ pub(crate) struct Ring {
     capacity: u32,
     /// Of those who wait for room, and for messages.
     eagerness: [Eagerness; 2],
+    own_taker: OwnPlace,
 }
 
 /// Why a message was not put or taken.
@@ -166,6 +170,17 @@ impl From<Refusal> for Refused {
             Refusal::WouldDeadlock => Refused::WouldDeadlock,
         }
     }
+}
+
+/// Why not all messages were worked off.
+#[derive(Debug)]
+pub(crate) enum Unfinished {
+    TimedOut,
+    /// So many never will be; one of those who had them.
+    Lost {
+        count: u64,
+        process_id: u32,
+    },
 }
 
 /// Why a message was not put or taken at the first try; with what was seen of the other side where
@@ -246,6 +261,7 @@ impl Ring {
             size,
             capacity,
             eagerness: Default::default(),
+            own_taker: OwnPlace::new(),
         })
     }
 
@@ -632,9 +648,15 @@ impl Ring {
         Cursor::of_word(self.tail().load(Ordering::SeqCst)).count
     }
 
+    /// A message is about to be taken that has to be worked off.
+    pub(crate) fn note_taken(&self) {
+        self.takers().note_taken();
+    }
+
     /// A message was worked off. Tells whether there was one that was not.
     pub(crate) fn note_done(&self) -> bool {
         let done = self.flag(DONE);
+        self.takers().note_done();
         let counted = done.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
             (self.put_count() != count).then(|| count.wrapping_add(1))
         });
@@ -644,23 +666,46 @@ impl Ring {
         counted.is_ok()
     }
 
+    fn takers(&self) -> Takers<'_> {
+        Takers {
+            memory: &self.memory,
+            offset: TAKERS,
+            own: &self.own_taker,
+        }
+    }
+
     /// How many messages were put and not worked off.
     pub(crate) fn unfinished(&self) -> u32 {
         let done = self.flag(DONE).load(Ordering::SeqCst);
         self.put_count().wrapping_sub(done)
     }
 
-    /// Waits until all messages were worked off. Tells whether they were in time.
-    pub(crate) fn wait_finished(&self, patience: Patience) -> bool {
-        let wait = Wait::new();
+    /// Waits until all messages were worked off.
+    ///
+    /// # Errors
+    ///
+    /// If they were not in time, or those that were not are in the hands of the dead.
+    pub(crate) fn wait_finished(&self, patience: Patience) -> Result<(), Unfinished> {
         let is_finished = || self.unfinished() == 0;
+        let mut wait = Wait::new();
         while !is_finished() {
-            let Some(limit) = patience.allows(wait.slice()) else {
-                return false;
-            };
-            self.bell(FINISHED).sleep(limit, is_finished);
+            let limit = patience.allows(wait.slice());
+            if wait.look(limit) == Look::Close {
+                let (lost, dead) = self.takers().lost();
+                let unfinished = u64::from(self.unfinished());
+                if let Some(process_id) = dead
+                    && (1..=lost).contains(&unfinished)
+                {
+                    return Err(Unfinished::Lost {
+                        count: unfinished,
+                        process_id,
+                    });
+                }
+            }
+            let limit = limit.ok_or(Unfinished::TimedOut)?;
+            wait.is_overdue = self.bell(FINISHED).sleep(limit, is_finished);
         }
-        true
+        Ok(())
     }
 
     #[inline]
