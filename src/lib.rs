@@ -43,6 +43,8 @@
 //! | an array that each worker fills a part of | [`Array::split`], an [`ArrayChunk`] each |
 //! | an array that all change, one at a time | [`Array`], and its lock |
 //! | one at a time for something else, such as a file | [`Lock`] |
+//! | a talk between two processes, handles included | [`pipe`], a [`Connection`] each |
+//! | the first of several processes, tasks and connections | [`wait_any`] |
 //! | your own types in all of these | [`derive(Shareable)`](derive@Shareable) |
 //!
 //! # Rules
