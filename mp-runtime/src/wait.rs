@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::channel::Connection;
 use crate::error::{Error, ErrorKind};
-use crate::os::bell::Bell;
 use crate::os::descriptor;
+use crate::os::event_fd::EventFd;
 use crate::pool::Task;
 use crate::process::Process;
 use sealed::{Sign, Waits};
@@ -67,7 +67,7 @@ mod sealed {
 
     /// The bell of one who waits.
     #[derive(Debug)]
-    pub struct Ringer(pub(super) Arc<Bell>);
+    pub struct Ringer(pub(super) Arc<EventFd>);
 }
 
 use sealed::Ringer;
@@ -232,7 +232,7 @@ impl<'a> Hung<'a> {
         if !items.iter().any(|item| matches!(item.sign(), Sign::Bell)) {
             return Ok(None);
         }
-        let bell = Bell::new().map_err(not_waited)?;
+        let bell = EventFd::new().map_err(not_waited)?;
         let ringer = Ringer(Arc::new(bell));
         items.iter().for_each(|item| item.ring(&ringer));
         Ok(Some(Hung { items, ringer }))

@@ -1,13 +1,13 @@
 //! Every system call, and all that is unsafe about it. What leaves this layer is safe to call and
 //! answers with `io::Result`; the layers above add who and what.
 
-pub(crate) mod bell;
 pub(crate) mod carrier;
 pub(crate) mod carry;
 pub(crate) mod clock;
 pub(crate) mod crowd;
 pub(crate) mod descriptor;
 pub(crate) mod environment;
+pub(crate) mod event_fd;
 pub(crate) mod exec;
 pub(crate) mod exit;
 pub(crate) mod futex;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::options::TaskOptions;
 use crate::error::Error;
-use crate::os::bell::Bell;
+use crate::os::event_fd::EventFd;
 use crate::process::Answer;
 use crate::registry::{Catalogue, ProcessFn};
 
@@ -59,7 +59,7 @@ struct Results {
     expected: Option<usize>,
     waker: Option<Waker>,
     /// Rung when the last one has arrived.
-    bells: Vec<Arc<Bell>>,
+    bells: Vec<Arc<EventFd>>,
 }
 
 /// What was taken of a job's results.
@@ -222,7 +222,7 @@ impl Job {
     }
 
     /// Rings `bell` when every result has arrived; now if they have.
-    pub(super) fn ring_when_finished(&self, bell: &Arc<Bell>) {
+    pub(super) fn ring_when_finished(&self, bell: &Arc<EventFd>) {
         let mut results = self.results();
         match results.is_complete() {
             true => bell.ring(),
@@ -231,7 +231,7 @@ impl Job {
     }
 
     /// Does not ring `bell` any more.
-    pub(super) fn forget(&self, bell: &Arc<Bell>) {
+    pub(super) fn forget(&self, bell: &Arc<EventFd>) {
         let mut results = self.results();
         results.bells.retain(|other| !Arc::ptr_eq(other, bell));
     }

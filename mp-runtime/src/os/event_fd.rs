@@ -3,16 +3,16 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::{self, EfdFlags};
 
 /// One that was not rung yet, when it is made.
 #[derive(Debug)]
-pub(crate) struct Bell(EventFd);
+pub(crate) struct EventFd(eventfd::EventFd);
 
-impl Bell {
-    pub(crate) fn new() -> io::Result<Bell> {
+impl EventFd {
+    pub(crate) fn new() -> io::Result<EventFd> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        Ok(Bell(EventFd::from_flags(flags)?))
+        Ok(EventFd(eventfd::EventFd::from_flags(flags)?))
     }
 
     /// Makes it readable.
@@ -28,7 +28,7 @@ impl Bell {
     }
 }
 
-impl AsFd for Bell {
+impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
