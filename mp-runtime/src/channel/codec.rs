@@ -34,8 +34,13 @@ thread_local! {
 fn keep(mut buffer: Vec<u8>) {
     if buffer.capacity() <= KEPT_BYTES {
         buffer.clear();
-        BUFFER.set(buffer);
+        // A thread that ends has no place for it any more.
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
     }
+}
+
+fn buffer() -> Vec<u8> {
+    BUFFER.try_with(Cell::take).unwrap_or_default()
 }
 
 /// Calls `send` with the bytes of `value`.
@@ -51,7 +56,7 @@ pub(super) fn encoded<T: Portable, R>(
     if let Some(bytes) = plain_bytes(value) {
         return Ok(send(bytes));
     }
-    let mut encoder = Encoder::reusing(BUFFER.take());
+    let mut encoder = Encoder::reusing(buffer());
     encoder
         .value_without_handles(value)
         .map_err(unsendable::<T>)?;
@@ -78,9 +83,11 @@ pub(super) fn take_out<T: Portable>(message: &Message<'_>) -> io::Result<Taken<T
     if let Some(plain) = plain_value::<T>(message) {
         return Ok(plain?.map_or(Taken::Wrong, Taken::Value));
     }
-    let mut bytes = BUFFER.take();
-    message.read(&mut bytes)?;
-    Ok(Taken::Bytes(bytes))
+    let mut bytes = buffer();
+    match message.read(&mut bytes)? {
+        true => Ok(Taken::Bytes(bytes)),
+        false => Ok(Taken::Wrong),
+    }
 }
 
 impl<T: Portable> Taken<T> {
@@ -163,11 +170,13 @@ macro_rules! plain {
                         return Some(Ok(None));
                     }
                     let mut numbers = Vec::new();
-                    if let Err(error) = message.read(&mut numbers) {
-                        return Some(Err(error));
-                    }
-                    *slot = Some(numbers);
-                    return Some(Ok(value));
+                    return match message.read(&mut numbers) {
+                        Ok(is_there) => {
+                            *slot = is_there.then_some(numbers);
+                            Some(Ok(value))
+                        }
+                        Err(error) => Some(Err(error)),
+                    };
                 })*
             }
             None
