@@ -34,7 +34,8 @@ fn contest(bytes: usize, total: usize) -> Result<(), Failure> {
         mebibytes => format!("a message of {mebibytes} MiB"),
     };
     let pool = Pool::new(2)?;
-    let (source, mut target, mut between) = (vec![7; bytes], vec![0; bytes], vec![0; bytes]);
+    let (source, mut target, mut between) =
+        (vec![7_u8; bytes], vec![0_u8; bytes], vec![0_u8; bytes]);
     // One for all rounds, so that its memory is warm.
     let (tx, rx) = mp::channel(CAPACITY)?;
     let mut contest = Contest::rated(title, count, bytes);
@@ -48,7 +49,7 @@ fn contest(bytes: usize, total: usize) -> Result<(), Failure> {
     });
     contest.enter("one process: made, copied, copied again, dropped", || {
         for _ in 0..count {
-            let message = black_box(vec![7; bytes]);
+            let message = black_box(vec![7_u8; bytes]);
             between.copy_from_slice(&message);
             drop(message);
             drop(black_box(black_box(&between).to_vec()));

@@ -33,7 +33,7 @@ impl Place {
 
     /// Comes back when both are here, this thread on its processor.
     pub(crate) fn meet(&self) -> Result<(), nix::Error> {
-        stay_on(self.processor)?;
+        stay_on(Pid::from_raw(0), self.processor)?;
         self.arrived.fetch_add(1, Ordering::AcqRel);
         while self.arrived.load(Ordering::Acquire) < 2 {
             thread::yield_now();
@@ -42,11 +42,11 @@ impl Place {
     }
 }
 
-/// Has this thread, and what it starts, run on one processor only.
-pub(crate) fn stay_on(processor: usize) -> Result<(), nix::Error> {
+/// Has a thread (0: this one), and what it starts, run on one processor only.
+pub(crate) fn stay_on(thread: Pid, processor: usize) -> Result<(), nix::Error> {
     let mut set = CpuSet::new();
     set.set(processor)?;
-    sched_setaffinity(Pid::from_raw(0), &set)
+    sched_setaffinity(thread, &set)
 }
 
 /// Those that this thread may run on.
