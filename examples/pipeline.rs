@@ -1,7 +1,8 @@
 //! Counts the words and links of a text: `cargo run --release --example pipeline [--verbose] [FILE]`,
 //! or of the README. A process reads, a few parse, one brings together what they found, and channels
 //! with little room lie between them: who is faster has to wait, so a file of any length passes
-//! through the same little memory. Should a process die, the report says which lines are missing.
+//! through the same little memory. Should a process die, the report says which lines are missing. (The
+//! words themselves are kept: a file of nothing but different words takes memory for them.)
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -163,6 +164,11 @@ impl Lines {
         self.0.insert(start, end);
     }
 
+    fn end(&self) -> u64 {
+        self.0.last_key_value().map_or(0, |(_, &end)| end)
+    }
+
+    /// Those that are not among them, of so many.
     fn missing(&self, all: u64) -> Vec<Range<u64>> {
         let starts = self.0.keys().copied().chain([all]);
         let ends = [0].into_iter().chain(self.0.values().copied());
@@ -272,8 +278,9 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let parsers = Vec::from_iter(parsers.into_iter().filter_map(|p| join(p, &mut is_whole)));
     let report = writer.join()?;
 
-    let all = reader.as_ref().map(|reader| reader.lines);
-    let missing = report.counted.missing(all.unwrap_or(0));
+    let read_lines = reader.as_ref().map(|reader| reader.lines);
+    let end = report.counted.end();
+    let missing = report.counted.missing(read_lines.unwrap_or(end));
     let took = start.elapsed();
     for (what, (most, different)) in [("words", report.words), ("links", report.links)] {
         println!("{different} different {what}; the most frequent:");
@@ -288,12 +295,15 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
         memory_kib >> 10
     );
     let (all, counted) = (
-        all.map_or("?".into(), |n| n.to_string()),
+        read_lines.map_or("?".into(), |n| n.to_string()),
         report.stage.lines,
     );
     println!("{}: {all} lines read, {counted} counted", path.display());
     for Range { start, end } in missing {
         println!("missing: lines {} to {end}", start + 1);
+    }
+    if read_lines.is_none() {
+        println!("missing: whatever follows line {end}");
     }
     Ok(if is_whole {
         ExitCode::SUCCESS
