@@ -33,10 +33,22 @@ fn consume(from: Receiver<u64>, start: Start) -> Result<(u64, u64), String> {
     Ok(from.iter().fold((0, 0), |(sum, n), x| (sum + x, n + 1)))
 }
 
-fn starts(sides: usize) -> Result<[Start; 2], Failure> {
-    match sides {
-        1 => Ok(Place::two()?.map(Some)),
-        _ => Ok([None, None]),
+/// How the contestants are set up.
+#[derive(Clone, Copy)]
+struct Setting {
+    /// So many producers, and so many consumers.
+    sides: usize,
+    is_bounded: bool,
+    /// The two sides have a core each.
+    is_placed: bool,
+}
+
+impl Setting {
+    fn starts(self) -> Result<[Start; 2], Failure> {
+        match self.is_placed {
+            true => Ok(Place::two()?.map(Some)),
+            false => Ok([None, None]),
+        }
     }
 }
 
@@ -50,10 +62,11 @@ fn check(sums: impl IntoIterator<Item = (u64, u64)>, sides: usize, count: u64) {
 fn by_processes(
     pool: &Pool,
     (tx, rx): (Sender<u64>, Receiver<u64>),
-    sides: usize,
+    setting: Setting,
     count: u64,
 ) -> Result<(), Failure> {
-    let [left, right] = starts(sides)?;
+    let sides = setting.sides;
+    let [left, right] = setting.starts()?;
     let consumers: Vec<_> = (0..sides)
         .map(|_| pool.submit(consume, (rx.clone(), right.clone())))
         .collect::<Result<_, _>>()?;
@@ -78,8 +91,9 @@ type Threads = (
     crossbeam_channel::Receiver<u64>,
 );
 
-fn by_threads((tx, rx): Threads, sides: usize, count: u64) -> Result<(), Failure> {
-    let [left, right] = starts(sides)?;
+fn by_threads((tx, rx): Threads, setting: Setting, count: u64) -> Result<(), Failure> {
+    let sides = setting.sides;
+    let [left, right] = setting.starts()?;
     let send = |to: crossbeam_channel::Sender<u64>, start| {
         begin(start)?;
         (0..count).try_for_each(|x| to.send(x).map_err(|error| error.to_string()))
@@ -113,7 +127,10 @@ fn by_threads((tx, rx): Threads, sides: usize, count: u64) -> Result<(), Failure
     Ok(())
 }
 
-fn contest(title: &str, sides: usize, is_bounded: bool, items: usize) -> Result<(), Failure> {
+fn contest(title: &str, setting: Setting, items: usize) -> Result<(), Failure> {
+    let Setting {
+        sides, is_bounded, ..
+    } = setting;
     let count = (items / sides) as u64;
     let pool = Pool::new(2 * sides)?;
     let mut contest = Contest::new(title, items / sides * sides);
@@ -126,14 +143,14 @@ fn contest(title: &str, sides: usize, is_bounded: bool, items: usize) -> Result<
             true => mp::channel(CAPACITY)?,
             false => mp::unbounded_channel()?,
         };
-        by_processes(&pool, ends, sides, count)
+        by_processes(&pool, ends, setting, count)
     });
     contest.enter("crossbeam-channel, the same, threads", || {
         let ends = match is_bounded {
             true => crossbeam_channel::bounded(CAPACITY),
             false => crossbeam_channel::unbounded(),
         };
-        by_threads(ends, sides, count)
+        by_threads(ends, setting, count)
     });
     let capacity = if is_bounded { CAPACITY } else { 0 };
     contest.run(15, "channel.py", &[items / 50, sides, capacity])
@@ -143,7 +160,25 @@ fn main() -> Result<(), Failure> {
     measure::be_raw_if_told()?;
     mp::init();
     let items = size(1_000_000, 30_000);
-    contest("a u64, one to one, each on its core", 1, true, items)?;
-    contest("a u64, one to one, unbounded", 1, false, items)?;
-    contest("a u64, three to three", SEVERAL, true, items)
+    let one = Setting {
+        sides: 1,
+        is_bounded: true,
+        is_placed: false,
+    };
+    contest("a u64, one to one", one, items)?;
+    let placed = Setting {
+        is_placed: true,
+        ..one
+    };
+    contest("a u64, one to one, each on its core", placed, items)?;
+    let unbounded = Setting {
+        is_bounded: false,
+        ..one
+    };
+    contest("a u64, one to one, unbounded", unbounded, items)?;
+    let several = Setting {
+        sides: SEVERAL,
+        ..one
+    };
+    contest("a u64, three to three", several, items)
 }
