@@ -8,8 +8,9 @@ use measure::place::Place;
 use measure::{Contest, Failure, size};
 use mp::{Pool, Receiver, Sender};
 
-/// How many messages may be on their way.
-const CAPACITY: usize = 4;
+/// How much may be on its way, and how many messages in any case.
+const ROOM_BYTES: usize = 4 << 20;
+const LEAST_CAPACITY: usize = 4;
 
 #[mp::process_fn]
 fn produce(to: Sender<Vec<u8>>, place: Place, bytes: usize, count: usize) -> Result<(), String> {
@@ -33,11 +34,12 @@ fn contest(bytes: usize, total: usize) -> Result<(), Failure> {
         0 => format!("a message of {} KiB", bytes >> 10),
         mebibytes => format!("a message of {mebibytes} MiB"),
     };
+    let capacity = (ROOM_BYTES / bytes).max(LEAST_CAPACITY);
     let pool = Pool::new(2)?;
     let (source, mut target, mut between) =
         (vec![7_u8; bytes], vec![0_u8; bytes], vec![0_u8; bytes]);
     // One for all rounds, so that its memory is warm.
-    let (tx, rx) = mp::channel(CAPACITY)?;
+    let (tx, rx) = mp::channel(capacity)?;
     let mut contest = Contest::rated(title, count, bytes);
     contest.enter("made, sent, received and dropped", || {
         let [left, right] = Place::two()?;
@@ -66,7 +68,7 @@ fn contest(bytes: usize, total: usize) -> Result<(), Failure> {
     contest.run(
         15,
         "channel_large.py",
-        &[bytes, (count / 4).max(2), CAPACITY],
+        &[bytes, (count / 4).max(2), capacity],
     )
 }
 

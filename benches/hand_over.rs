@@ -90,7 +90,7 @@ impl Pair {
     }
 
     fn measure(&self, title: &str, python: &str) -> Result<(), Failure> {
-        let times = size(20_000, 500);
+        let times = size(2_000, 200);
         let mut quick = Contest::new(format!("a u64 there and back, {title}"), times);
         quick.enter("tx.send(x)?, rx.recv()?", || {
             (0..times).try_for_each(|_| self.round_trip())
@@ -99,9 +99,14 @@ impl Pair {
             (0..times).for_each(|_| self.ping.call());
             Ok(())
         });
-        quick.run(15, python, &[times / 10])?;
+        if !python.is_empty() {
+            quick.note(
+                "wherever the kernel puts each pair; for the ratio, see the placed ones below",
+            );
+        }
+        quick.run(15, python, &[times])?;
 
-        let times = times / 10;
+        let times = times / 4;
         let title = format!("the same to one surely asleep, {title}");
         let mut slow = Contest::new(title, times);
         let [ours, raw] = &self.sleepers;
