@@ -46,6 +46,8 @@
 //! | a stream of values from some processes to others, which ends by itself | [`channel`], a [`Sender`] and a [`Receiver`] |
 //! | the same without a bound; senders never wait | [`unbounded_channel`] |
 //! | one place where everybody puts and gets, until it is closed | [`Queue`] |
+//! | a talk between two processes, handles included | [`pipe`], a [`Connection`] each |
+//! | the first of several processes, tasks and connections | [`wait_any`] |
 //! | your own types in shared memory | [`derive(Shareable)`](derive@Shareable) |
 //!
 //! # Rules
@@ -76,7 +78,8 @@ pub use mp_runtime::__private;
 pub use mp_macros::{Shareable, locked, main, process_fn, shared, spawn, test};
 pub use mp_runtime::ProcessFn;
 pub use mp_runtime::channel::{
-    IntoIter, Iter, Portable, Queue, Receiver, SendError, Sender, channel, unbounded_channel,
+    Connection, IntoIter, Iter, Portable, Queue, Receiver, SendError, Sender, channel, pipe,
+    unbounded_channel,
 };
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
@@ -131,6 +134,7 @@ pub use mp_runtime::shm::Pod;
 pub mod ndarray;
 
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
+pub use mp_runtime::wait::{Waitable, wait_any};
 
 pub mod pool {
     //! The process-wide pool: made at first use with [`cpu_count`](crate::cpu_count) workers, and
@@ -143,9 +147,9 @@ pub mod prelude {
     //! What most programs need.
 
     pub use crate::{
-        Array, ArrayChunk, Builder, Error, ErrorKind, Lock, Pool, Process, ProcessFn, Queue,
-        Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked, process_fn, shared,
-        spawn,
+        Array, ArrayChunk, Builder, Connection, Error, ErrorKind, Lock, Pool, Process, ProcessFn,
+        Queue, Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked, process_fn,
+        shared, spawn,
     };
 }
 

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::collections::TryReserveError;
 use std::io;
 
 use serde::Serialize;
@@ -136,7 +137,7 @@ macro_rules! plain {
         /// The bytes of a number, or of a vector of numbers. (Which branch it is, is known when
         /// this is compiled.)
         #[inline]
-        fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
+        pub(super) fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
             let value: &dyn Any = value;
             $(if let Some(number) = value.downcast_ref::<$number>() {
                 return Some(bytes_of(number));
@@ -170,6 +171,36 @@ macro_rules! plain {
                 })*
             }
             None
+        }
+
+        /// The same, of a message that is these bytes: `Some(None)` if they are no such value.
+        ///
+        /// # Errors
+        ///
+        /// If there is no memory for it.
+        #[inline]
+        pub(super) fn plain_of_bytes<T: 'static>(
+            bytes: &[u8],
+        ) -> Result<Option<Option<T>>, TryReserveError> {
+            let mut value = None::<T>;
+            {
+                let slot: &mut dyn Any = &mut value;
+                $(if let Some(slot) = slot.downcast_mut::<Option<$number>>() {
+                    *slot = bytemuck::try_pod_read_unaligned(bytes).ok();
+                    return Ok(Some(value));
+                }
+                if let Some(slot) = slot.downcast_mut::<Option<Vec<$number>>>() {
+                    let (numbers, rest) = bytes.as_chunks::<{ size_of::<$number>() }>();
+                    if rest.is_empty() {
+                        let mut vector = Vec::new();
+                        vector.try_reserve_exact(numbers.len())?;
+                        vector.extend(numbers.iter().map(|&number| <$number>::from_ne_bytes(number)));
+                        *slot = Some(vector);
+                    }
+                    return Ok(Some(value));
+                })*
+            }
+            Ok(None)
         }
     };
 }

@@ -167,7 +167,7 @@ pub(crate) fn sealed_bytes(fd: &impl AsFd) -> io::Result<usize> {
 }
 
 /// Refuses what this machine cannot give, before it is tried.
-fn check_room(bytes: u64) -> io::Result<()> {
+pub(super) fn check_room(bytes: u64) -> io::Result<()> {
     check_file_limit(bytes)?;
     if bytes > SMALL_BYTES {
         check_available(bytes)?;
