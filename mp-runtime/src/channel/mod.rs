@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `bounds.rs` | how large a ring is, and its parts |
 //! | `room.rs` | where in a ring the next message goes |
 //! | `ring.rs` | the protocol: who may write what, and what is left when somebody dies |
 //! | `wait.rs` | how long somebody looks before it sleeps |
@@ -9,6 +10,7 @@
 //! | `sender.rs` | `Sender` and `Receiver`; who has an end of a channel |
 //! | `queue.rs` | `Queue` |
 
+mod bounds;
 mod room;
 mod wait;
 mod ring;
