@@ -25,6 +25,7 @@ mod error;
 mod os;
 mod shm;
 mod sync;
+mod channel;
 mod models;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -7,6 +7,7 @@ mod condvar;
 mod event;
 mod once;
 mod barrier;
+mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,6 +40,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
         event::MODELS,
         once::MODELS,
         barrier::MODELS,
+        ring::MODELS,
     ];
     files.into_iter().flatten()
 }

@@ -14,7 +14,7 @@ use crate::os::identity;
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 
 /// More than any model needs.
-const POOL_SIZE: usize = 12;
+const POOL_SIZE: usize = 32;
 
 #[derive(Default)]
 struct Pool {
@@ -80,6 +80,11 @@ macro_rules! atomic {
                     .place
                     .get_or_init(|| POOL.used.replace(POOL.used.get() + 1));
                 &POOL.atomics[*place]
+            }
+
+            /// Stores 0, as the kernel does, which is no step of a thread.
+            pub(crate) fn clear(&self) {
+                self.atomic().store(self.inner(0), Ordering::Relaxed);
             }
 
             fn inner(&self, value: $number) -> u64 {

@@ -1,0 +1,4 @@
+//! There are no files here.
+
+#[derive(Debug)]
+pub(crate) enum SharedFd {}
