@@ -6,6 +6,7 @@
 //! | `room.rs` | where in a ring the next message goes |
 //! | `ring.rs` | the protocol: who may write what, and what is left when somebody dies |
 //! | `wait.rs` | how long somebody looks before it sleeps |
+//! | `takers.rs` | who has values of a queue in hand |
 //! | `codec.rs` | values in messages |
 //! | `sender.rs` | `Sender` and `Receiver`; who has an end of a channel |
 //! | `queue.rs` | `Queue` |
@@ -13,6 +14,7 @@
 mod bounds;
 mod room;
 mod wait;
+mod takers;
 mod ring;
 mod codec;
 mod error;

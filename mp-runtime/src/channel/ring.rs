@@ -17,6 +17,7 @@
 //! closed      nothing may be put any more
 //! left        counts the processes that have let go of their end
 //! done        how many messages were worked off, and a bell for when all are
+//! takers      who has messages in hand that are not worked off (`takers.rs`)
 //! ring        units of 16 bytes: messages and jumps
 //!
 //! head, tail  63            32 31             0
@@ -82,7 +83,8 @@ use super::bounds::{
     FIRST_UNITS, KEPT_UNITS, LONGEST_GROWTH, MOST_KEPT_UNITS, PAGE_UNITS, UNIT_BYTES, WARM_UNITS,
 };
 use super::room::{Bounds, Cursor, Room, find_room};
-use super::wait::Wait;
+use super::takers::{OwnPlace, Takers};
+use super::wait::{Eagerness, Look, Wait};
 use crate::os::shared_fd::SharedFd;
 use crate::shm::Expanse;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -106,6 +108,7 @@ const CLOSED: usize = 904;
 const LEFT: usize = 908;
 const DONE: usize = 1024;
 const FINISHED: usize = 1028;
+const TAKERS: usize = 1152;
 const RING: usize = 4096;
 
 const FIRST_BYTES: usize = FIRST_UNITS as usize * UNIT_BYTES;
@@ -128,6 +131,9 @@ pub(crate) struct Ring {
     /// How many units there could be.
     size: u32,
     capacity: u32,
+    /// Of those who wait for room, and for messages.
+    eagerness: [Eagerness; 2],
+    own_taker: OwnPlace,
 }
 
 /// Why a message was not put or taken.
@@ -157,6 +163,17 @@ impl From<Refusal> for Refused {
             Refusal::WouldDeadlock => Refused::WouldDeadlock,
         }
     }
+}
+
+/// Why not all messages were worked off.
+#[derive(Debug)]
+pub(crate) enum Unfinished {
+    TimedOut,
+    /// So many never will be; one of those who had them.
+    Lost {
+        count: u64,
+        process_id: u32,
+    },
 }
 
 /// Why a message was not put or taken at the first try; with what was seen of the other side where
@@ -236,6 +253,8 @@ impl Ring {
             memory,
             size,
             capacity,
+            eagerness: Default::default(),
+            own_taker: OwnPlace::new(),
         })
     }
 
@@ -245,7 +264,7 @@ impl Ring {
     }
 
     /// Puts a message of `bytes`. While there is no room it waits; `is_deserted` tells whether nobody
-    /// will make any.
+    /// will make any, or, if it is not asked to look closely, whether it is time to.
     ///
     /// # Errors
     ///
@@ -255,7 +274,7 @@ impl Ring {
         &self,
         bytes: &[u8],
         patience: Patience,
-        is_deserted: impl Fn() -> bool,
+        is_deserted: impl Fn(Look) -> bool,
     ) -> Result<(), Refused> {
         let mut wait = Wait::new();
         loop {
@@ -265,19 +284,20 @@ impl Ring {
                 Err(Missed::Waiting(seen)) => seen,
             };
             let has_changed = || self.head().load(Ordering::SeqCst) != seen || self.is_closed();
-            if patience.is_any() && wait.spin(has_changed) {
+            if patience.is_any() && wait.spin(&self.eagerness[0], has_changed) {
                 continue;
             }
-            if is_deserted() {
+            let limit = patience.allows(wait.slice());
+            if is_deserted(wait.look(limit)) {
                 return Err(Refused::Closed);
             }
-            let limit = patience.allows(wait.next_slice()).ok_or(Refused::Full)?;
-            self.bell(FREED).sleep(limit, has_changed);
+            let limit = limit.ok_or(Refused::Full)?;
+            wait.is_overdue = self.bell(FREED).sleep(limit, has_changed);
         }
     }
 
-    /// Takes a message, of which `read` makes something. While there is none it waits;
-    /// `is_deserted` tells whether nobody will put one.
+    /// Takes a message, of which `read` makes something. While there is none it waits; `is_deserted`
+    /// is as that of [`put`](Ring::put).
     ///
     /// # Errors
     ///
@@ -286,7 +306,7 @@ impl Ring {
     pub(crate) fn take<R>(
         &self,
         patience: Patience,
-        is_deserted: impl Fn() -> bool,
+        is_deserted: impl Fn(Look) -> bool,
         mut read: impl FnMut(&Message<'_>) -> io::Result<R>,
     ) -> Result<R, Refused> {
         let mut wait = Wait::new();
@@ -301,17 +321,18 @@ impl Ring {
                 return Err(Refused::Closed);
             }
             let has_changed = || self.tail().load(Ordering::SeqCst) != seen;
-            if patience.is_any() && wait.spin(has_changed) {
+            if patience.is_any() && wait.spin(&self.eagerness[1], has_changed) {
                 continue;
             }
+            let limit = patience.allows(wait.slice());
             // What was put before it was deserted is taken first.
-            was_deserted = self.is_closed() || is_deserted();
+            was_deserted = self.is_closed() || is_deserted(wait.look(limit));
             if was_deserted {
                 continue;
             }
-            let limit = patience.allows(wait.next_slice()).ok_or(Refused::Empty)?;
-            self.bell(ARRIVED)
-                .sleep(limit, || has_changed() || self.is_closed());
+            let limit = limit.ok_or(Refused::Empty)?;
+            let is_ready = || has_changed() || self.is_closed();
+            wait.is_overdue = self.bell(ARRIVED).sleep(limit, is_ready);
         }
     }
 
@@ -495,7 +516,7 @@ impl Ring {
         // SYNC r: with `make_room`.
         self.head().swap(next.word(), Ordering::SeqCst);
         let kept = kept_for(need);
-        if self.committed() > kept {
+        if tail.count == next.count && self.committed() > kept {
             self.shrink_if_empty(next, kept);
         }
         Ok(taken)
@@ -619,9 +640,15 @@ impl Ring {
         Cursor::of_word(self.tail().load(Ordering::SeqCst)).count
     }
 
+    /// A message is about to be taken that has to be worked off.
+    pub(crate) fn note_taken(&self) {
+        self.takers().note_taken();
+    }
+
     /// A message was worked off. Tells whether there was one that was not.
     pub(crate) fn note_done(&self) -> bool {
         let done = self.flag(DONE);
+        self.takers().note_done();
         let counted = done.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
             (self.put_count() != count).then(|| count.wrapping_add(1))
         });
@@ -631,23 +658,46 @@ impl Ring {
         counted.is_ok()
     }
 
+    fn takers(&self) -> Takers<'_> {
+        Takers {
+            memory: &self.memory,
+            offset: TAKERS,
+            own: &self.own_taker,
+        }
+    }
+
     /// How many messages were put and not worked off.
     pub(crate) fn unfinished(&self) -> u32 {
         let done = self.flag(DONE).load(Ordering::SeqCst);
         self.put_count().wrapping_sub(done)
     }
 
-    /// Waits until all messages were worked off. Tells whether they were in time.
-    pub(crate) fn wait_finished(&self, patience: Patience) -> bool {
-        let mut wait = Wait::new();
+    /// Waits until all messages were worked off.
+    ///
+    /// # Errors
+    ///
+    /// If they were not in time, or those that were not are in the hands of the dead.
+    pub(crate) fn wait_finished(&self, patience: Patience) -> Result<(), Unfinished> {
         let is_finished = || self.unfinished() == 0;
+        let mut wait = Wait::new();
         while !is_finished() {
-            let Some(limit) = patience.allows(wait.next_slice()) else {
-                return false;
-            };
-            self.bell(FINISHED).sleep(limit, is_finished);
+            let limit = patience.allows(wait.slice());
+            if wait.look(limit) == Look::Close {
+                let (lost, dead) = self.takers().lost();
+                let unfinished = u64::from(self.unfinished());
+                if let Some(process_id) = dead
+                    && (1..=lost).contains(&unfinished)
+                {
+                    return Err(Unfinished::Lost {
+                        count: unfinished,
+                        process_id,
+                    });
+                }
+            }
+            let limit = limit.ok_or(Unfinished::TimedOut)?;
+            wait.is_overdue = self.bell(FINISHED).sleep(limit, is_finished);
         }
-        true
+        Ok(())
     }
 
     #[inline]

@@ -7,11 +7,11 @@
 //!
 //! | who | looks whether the other side is there |
 //! | --- | --- |
-//! | a receiver | each time it finds nothing |
-//! | a sender | when there is no room, when a process has let go of its end, and every 256th message |
+//! | a receiver that finds nothing, a sender that finds no room | when a process has let go of its end; after a sleep that nobody ended; when it has no more patience |
+//! | a sender | besides, before every 256th message |
 //!
 //! A process that lets go of its end in order says so in the ring. Of one that was killed, who sleeps
-//! learns after its slice of at most 50 ms.
+//! learns after its slice of 50 ms.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -26,6 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::codec::{self, Portable};
 use super::error::SendError;
 use super::ring::{Refused, Ring};
+use super::wait::Look;
 use crate::error::{Error, ErrorKind};
 use crate::os::descriptor;
 use crate::os::shared_fd::SharedFd;
@@ -137,9 +138,11 @@ impl Half {
     }
 
     /// Whether nobody has the other end any more.
-    #[cold]
-    fn is_deserted(&self) -> bool {
+    fn is_deserted(&self, look: Look) -> bool {
         let leavings = self.ring.leavings();
+        if look == Look::Glance && self.seen_leavings.load(Ordering::Relaxed) == leavings {
+            return false;
+        }
         let is_deserted = self.end.as_ref().is_some_and(|end| {
             // What cannot be asked is taken to be there.
             descriptor::is_hung_up(end.as_fd()).unwrap_or(false)
@@ -150,11 +153,13 @@ impl Half {
         is_deserted
     }
 
-    /// Whether it is time for a sender to look who is left.
+    /// How closely a sender looks who is left before it sends.
     #[inline]
-    fn is_look_due(&self) -> bool {
-        self.ring.put_count().is_multiple_of(256)
-            || self.seen_leavings.load(Ordering::Relaxed) != self.ring.leavings()
+    fn look(&self) -> Look {
+        match self.ring.put_count().is_multiple_of(256) {
+            true => Look::Close,
+            false => Look::Glance,
+        }
     }
 
     fn send<K: 'static, S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -315,10 +320,13 @@ impl<T: Portable> Sender<T> {
     #[inline]
     fn put(&self, value: T, patience: Patience) -> Result<(), SendError<T>> {
         let half = &self.half;
-        if half.is_look_due() && half.is_deserted() {
+        if half.is_deserted(half.look()) {
             return Err(SendError::new(value, no_receiver()));
         }
-        let put = |bytes: &[u8]| half.ring.put(bytes, patience, || half.is_deserted());
+        let put = |bytes: &[u8]| {
+            half.ring
+                .put(bytes, patience, |look| half.is_deserted(look))
+        };
         match codec::encoded(&value, put) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refused)) => Err(SendError::new(value, why_not_put(refused, no_receiver))),
@@ -392,7 +400,11 @@ impl<T: Portable> Receiver<T> {
     fn take(&self, patience: Patience) -> Result<T, Error> {
         let half = &self.half;
         half.ring
-            .take(patience, || half.is_deserted(), codec::take_out::<T>)
+            .take(
+                patience,
+                |look| half.is_deserted(look),
+                codec::take_out::<T>,
+            )
             .map_err(|refused| why_not_taken(refused, no_sender))?
             .decode()
     }

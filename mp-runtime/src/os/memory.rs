@@ -82,7 +82,7 @@ pub(crate) fn commit(fd: &impl AsFd, range: Range<usize>) -> io::Result<()> {
     let range = range.start as u64..range.end as u64;
     let wanted = range.end.saturating_sub(range.start);
     if wanted > COMMON_BYTES {
-        check_available(wanted)?;
+        check_available(wanted.saturating_add(MARGIN_BYTES))?;
     }
     take(fd, range)
 }
@@ -203,6 +203,8 @@ fn check_available(bytes: u64) -> io::Result<()> {
 const SMALL_BYTES: u64 = 16 << 20;
 /// As `SMALL_BYTES`, of what is asked for again and again.
 const COMMON_BYTES: u64 = 1 << 20;
+/// What is asked for in small steps stops so long before there is none left.
+const MARGIN_BYTES: u64 = 16 << 20;
 
 fn too_large(bytes: u64) -> io::Error {
     let message = format!("this machine does not have {bytes} bytes of free memory");
@@ -217,21 +219,22 @@ fn available_bytes() -> Option<u64> {
 }
 
 fn machine_bytes() -> Option<u64> {
-    memory_and_swap("MemAvailable:", "SwapFree:")
-}
-
-/// All the memory and swap there is (proc(5)).
-pub(crate) fn total_bytes() -> Option<u64> {
-    memory_and_swap("MemTotal:", "SwapTotal:")
-}
-
-fn memory_and_swap(memory: &str, swap: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_ascii_whitespace().next()?.parse::<u64>().ok()
     };
-    Some((kilobytes(memory)? + kilobytes(swap).unwrap_or(0)) << 10)
+    let swap = kilobytes("SwapFree:").unwrap_or(0);
+    Some((kilobytes("MemAvailable:")? + swap) << 10)
+}
+
+/// All the memory and swap that this machine has.
+pub(crate) fn total_bytes() -> u64 {
+    // SAFETY: all zeroes is a valid sysinfo.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills a structure that is there. It cannot fail then.
+    unsafe { libc::sysinfo(&raw mut info) };
+    (info.totalram + info.totalswap).saturating_mul(info.mem_unit.into())
 }
 
 impl Mapping {

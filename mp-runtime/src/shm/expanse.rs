@@ -42,8 +42,7 @@ impl Expanse {
     ///
     /// If there are no descriptors, addresses or memory left for it.
     pub(crate) fn create(bytes: usize) -> io::Result<Arc<Expanse>> {
-        let total = memory::total_bytes().unwrap_or(0);
-        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        let total = usize::try_from(memory::total_bytes()).unwrap_or(usize::MAX);
         let mut size = total.clamp(LEAST_BYTES, MOST_BYTES).next_power_of_two();
         if let Some(limit) = memory::file_limit()? {
             let limit = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -88,13 +87,13 @@ impl Expanse {
         self.mapping.bytes()
     }
 
-    /// Has the memory at `range` be there.
+    /// Has the memory at `range` be there, or none of it.
     ///
     /// # Errors
     ///
     /// If there is not enough.
     pub(crate) fn commit(&self, range: Range<usize>) -> io::Result<()> {
-        memory::commit(&self.file, range)
+        memory::commit(&self.file, range.clone()).inspect_err(|_| self.give_back(range))
     }
 
     /// Gives the memory at `range` back to the kernel.

@@ -66,11 +66,10 @@ impl Bell {
     }
 
     /// Sleeps for `limit` at most, unless there is something to do; `is_ready` looks with `SeqCst`.
-    pub(crate) fn sleep(&self, limit: Duration, is_ready: impl Fn() -> bool) {
+    /// Tells whether nobody ended the sleep.
+    pub(crate) fn sleep(&self, limit: Duration, is_ready: impl Fn() -> bool) -> bool {
         let word = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
-        if !is_ready() {
-            futex::wait(&self.0, word, limit);
-        }
+        !is_ready() && futex::wait(&self.0, word, limit)
     }
 }
 
