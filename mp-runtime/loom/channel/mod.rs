@@ -1,6 +1,7 @@
 //! The sources of rings, in memory of a few units.
 #![allow(
     dead_code,
+    private_bounds,
     unreachable_pub,
     reason = "the models need some of it, and nobody spins here"
 )]
@@ -10,5 +11,26 @@ pub(crate) mod bounds;
 mod room;
 #[path = "../../src/channel/wait.rs"]
 mod wait;
+#[path = "../../src/channel/takers.rs"]
+mod takers;
 #[path = "../../src/channel/ring.rs"]
 pub(crate) mod ring;
+
+use std::io;
+
+use crate::sync::Patience;
+use ring::{Message, Refused, Ring};
+
+/// Puts a message where nobody lets go of the other end.
+pub(crate) fn put(ring: &Ring, bytes: &[u8], patience: Patience) -> Result<(), Refused> {
+    ring.put(bytes, patience, |_| false)
+}
+
+/// As [`put`], taking one.
+pub(crate) fn take<R>(
+    ring: &Ring,
+    patience: Patience,
+    read: impl FnMut(&Message<'_>) -> io::Result<R>,
+) -> Result<R, Refused> {
+    ring.take(patience, |_| false, read)
+}

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard};
 use loom::thread;
 
 use super::{FOREVER, check, check_deaths, models};
-use crate::channel::bounds::UNIT_BYTES;
-use crate::channel::ring::{Message, Refused, Ring};
+use crate::channel::ring::{Message, Refused, Ring, Unfinished};
+use crate::channel::{self, bounds::UNIT_BYTES};
 use crate::os::futex::Sleep;
 use crate::os::identity::live;
 use crate::sync::Patience;
@@ -33,6 +33,7 @@ models! {
     a_ring_survives_a_consumer_at_every_step
     a_ring_survives_a_consumer_that_rewinds_at_every_step
     a_ring_survives_who_closes_it_at_every_step
+    a_ring_tells_what_is_lost_with_a_worker_at_every_step
 }
 
 fn ring(capacity: u32) -> Arc<Ring> {
@@ -46,7 +47,7 @@ fn bytes_of(number: u8) -> Vec<u8> {
 }
 
 fn put_with(ring: &Ring, number: u8, patience: Patience) -> Result<(), Refused> {
-    ring.put(&bytes_of(number), patience, || false)
+    channel::put(ring, &bytes_of(number), patience)
 }
 
 fn put(ring: &Ring, number: u8) {
@@ -62,7 +63,7 @@ fn number_of(message: &Message<'_>) -> io::Result<u8> {
 }
 
 fn take_with(ring: &Ring, patience: Patience) -> Result<u8, Refused> {
-    ring.take(patience, || false, number_of)
+    channel::take(ring, patience, number_of)
 }
 
 fn take(ring: &Ring) -> u8 {
@@ -300,12 +301,54 @@ fn a_ring_tells_when_all_is_done() {
             thread::spawn(move || live(id, FOREVER, || assert!(ring.note_done())))
         });
         live(1, FOREVER, || {
-            assert!(ring.wait_finished(Patience::Forever))
+            ring.wait_finished(Patience::Forever).expect("they live")
         });
         for worker in workers {
             worker.join().expect("it ends");
         }
         live(1, FOREVER, || assert!(!ring.note_done()));
+    });
+}
+
+/// The ring as another process has it.
+fn same(ring: &Ring) -> Ring {
+    Ring::adopt(Arc::clone(ring.file())).expect("it is one")
+}
+
+/// Takes a message, if there is one, and says that it is worked off.
+fn work_off(ring: &Ring) -> bool {
+    let taken = channel::take(ring, Patience::Never, |message| {
+        ring.note_taken();
+        number_of(message)
+    });
+    taken.is_ok_and(|_| ring.note_done())
+}
+
+/// A victim works messages off and dies before the step of this number; another one does what is
+/// left. Whoever waits for all to be done hears of it, or that the dead had something in hand.
+fn a_ring_tells_what_is_lost_with_a_worker_at_every_step() {
+    check_deaths(1, |steps| {
+        let ring = ring(0);
+        live(1, FOREVER, || put(&ring, 11));
+        let victims = same(&ring);
+        let victim = thread::spawn(move || live(2, steps, || work_off(&victims)).is_none());
+        let workers = same(&ring);
+        live(3, FOREVER, || {
+            work_off(&workers);
+        });
+        let has_died = victim.join().expect("it ends");
+        live(1, FOREVER, || {
+            while work_off(&ring) {}
+            match ring.wait_finished(Patience::Forever) {
+                Ok(()) => assert_eq!(ring.unfinished(), 0),
+                Err(Unfinished::Lost { count, process_id }) => {
+                    assert!(has_died);
+                    assert_eq!((count, process_id), (1, 2));
+                }
+                Err(Unfinished::TimedOut) => panic!("it waits for ever"),
+            }
+        });
+        has_died
     });
 }
 

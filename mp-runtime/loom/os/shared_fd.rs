@@ -1,4 +1,8 @@
-//! There are no files here.
+//! What stands for memory on its way to another process.
+
+use std::sync::Weak;
+
+use crate::shm::Expanse;
 
 #[derive(Debug)]
-pub(crate) enum SharedFd {}
+pub(crate) struct SharedFd(pub(crate) Weak<Expanse>);

@@ -9,7 +9,7 @@ use std::cell::{Cell, OnceCell};
 use std::io;
 use std::ops::Range;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytemuck::AnyBitPattern;
 use loom::cell::UnsafeCell;
@@ -18,7 +18,7 @@ use crate::channel::bounds::UNIT_BYTES;
 use crate::os::identity;
 use crate::os::shared_fd::SharedFd;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Bell, RawMutex};
+use crate::sync::{Bell, RawMutex, Slots};
 
 const HEADER_BYTES: usize = 4096;
 /// How many units there could be.
@@ -51,6 +51,7 @@ macro_rules! part {
 part!(AtomicU32, AtomicU32::new(0));
 part!(AtomicU64, AtomicU64::new(0));
 part!(RawMutex, RawMutex::new());
+part!(Slots, Slots::new());
 
 impl Part for Bell {
     type Kept = AtomicU32;
@@ -67,6 +68,7 @@ impl Part for Bell {
 }
 
 pub(crate) struct Expanse {
+    file: Arc<SharedFd>,
     header: Vec<OnceCell<Box<dyn Any>>>,
     units: Vec<Unit>,
 }
@@ -108,18 +110,21 @@ impl Expanse {
             first_word: AtomicU64::new(0),
             bytes: UnsafeCell::new([0; UNIT_BYTES]),
         });
-        Ok(Arc::new(Expanse {
+        Ok(Arc::new_cyclic(|expanse| Expanse {
+            file: Arc::new(SharedFd(Weak::clone(expanse))),
             header: (0..HEADER_BYTES).map(|_| OnceCell::new()).collect(),
             units: units.collect(),
         }))
     }
 
     pub(crate) fn adopt(file: Arc<SharedFd>) -> io::Result<Arc<Expanse>> {
-        match *file {}
+        file.0
+            .upgrade()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(crate) fn file(&self) -> &Arc<SharedFd> {
-        unimplemented!("it is in no file")
+        &self.file
     }
 
     pub(crate) fn bytes(&self) -> usize {

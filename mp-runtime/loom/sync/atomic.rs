@@ -14,12 +14,20 @@ use crate::os::identity;
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 
 /// More than any model needs.
-const POOL_SIZE: usize = 32;
+const POOL_SIZE: usize = 40;
 
-#[derive(Default)]
 struct Pool {
     atomics: [looms::AtomicU64; POOL_SIZE],
     used: Cell<usize>,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            atomics: std::array::from_fn(|_| looms::AtomicU64::new(0)),
+            used: Cell::new(0),
+        }
+    }
 }
 
 // SAFETY: loom runs all threads of a model on one.
@@ -56,7 +64,7 @@ fn access<R>(ordering: Ordering, otherwise: R, access: impl FnOnce() -> R) -> R 
 
 macro_rules! atomic {
     ($name:ident $number:ty) => {
-        #[derive(Debug)]
+        #[derive(Debug, Default)]
         pub(crate) struct $name {
             initial: $number,
             place: OnceCell<usize>,
