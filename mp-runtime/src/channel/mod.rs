@@ -20,6 +20,8 @@ mod codec;
 mod error;
 mod sender;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 pub use codec::Portable;
 pub use error::SendError;
