@@ -21,9 +21,9 @@ use std::io;
 use crate::sync::Patience;
 use ring::{Message, Refused, Ring};
 
-/// Puts a message where nobody lets go of the other end.
+/// Puts a message, unless the other side says that it has left.
 pub(crate) fn put(ring: &Ring, bytes: &[u8], patience: Patience) -> Result<(), Refused> {
-    ring.put(bytes, patience, |_| false)
+    ring.put(bytes, patience, |_| ring.leavings() != 0)
 }
 
 /// As [`put`], taking one.
@@ -32,5 +32,5 @@ pub(crate) fn take<R>(
     patience: Patience,
     read: impl FnMut(&Message<'_>) -> io::Result<R>,
 ) -> Result<R, Refused> {
-    ring.take(patience, |_| false, read)
+    ring.take(patience, |_| ring.leavings() != 0, read)
 }
