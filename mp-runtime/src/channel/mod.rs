@@ -1,4 +1,4 @@
-//! Channels and queues: rings of bytes in shared memory.
+//! Channels and queues, which are rings of bytes in shared memory, and pipes, which are sockets.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -10,6 +10,9 @@
 //! | `codec.rs` | values in messages |
 //! | `sender.rs` | `Sender` and `Receiver`; who has an end of a channel |
 //! | `queue.rs` | `Queue` |
+//! | `letter.rs` | a message of a pipe, and the packets it travels in |
+//! | `line.rs` | the protocol of a pipe: who waits for whom, and what is left when somebody dies |
+//! | `pipe.rs` | `Connection` |
 
 mod bounds;
 mod room;
@@ -20,10 +23,14 @@ mod codec;
 mod error;
 mod sender;
 mod queue;
+mod letter;
+mod line;
+mod pipe;
 #[cfg(test)]
 mod tests;
 
 pub use codec::Portable;
 pub use error::SendError;
+pub use pipe::{Connection, pipe};
 pub use queue::Queue;
 pub use sender::{IntoIter, Iter, Receiver, Sender, channel, unbounded_channel};

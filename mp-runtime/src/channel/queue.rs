@@ -136,7 +136,8 @@ impl<T> Queue<T> {
     }
 
     /// Ends it, for everybody: nothing can be put any more, what is in it can be got, and then
-    /// [`get`](Queue::get) is [`ErrorKind::Closed`]. Wakes all who wait.
+    /// [`get`](Queue::get) is [`ErrorKind::Closed`]. Wakes all who wait. What somebody is just putting
+    /// may still come.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -267,7 +268,8 @@ impl<T: Portable> Queue<T> {
         self.put_within(value, Patience::Forever)
     }
 
-    /// Puts a value in if there is room.
+    /// Puts a value in if there is room. If others are just putting, that is waited for, for some
+    /// 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -336,7 +338,8 @@ impl<T: Portable> Queue<T> {
         self.get_within(Patience::Forever)
     }
 
-    /// Gets the oldest value out if there is one.
+    /// Gets the oldest value out if there is one. If others are just getting, that is waited for, for
+    /// some 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {

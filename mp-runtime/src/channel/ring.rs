@@ -45,9 +45,12 @@
 //! 5. An empty ring is *rewound* to its beginning, by who has both locks: the producers' side is
 //!    told that the head is at 0 (which is true of less than is free), a jump to the tail is written
 //!    there, the head put there, and then the tail.
-//! 6. Who waits for `put_lock` has not got `get_lock`, and the other way round: a second lock is
+//! 6. What was begun to be put before the ring was closed may still be put. So who takes knows that
+//!    nothing more comes once it has had `put_lock` in a closed ring, and has found it empty after
+//!    that.
+//! 7. Who waits for `put_lock` has not got `get_lock`, and the other way round: a second lock is
 //!    tried, never waited for.
-//! 7. Who put or took rings the bell of the other side afterwards. Who waits sleeps on a bell, without
+//! 8. Who put or took rings the bell of the other side afterwards. Who waits sleeps on a bell, without
 //!    a lock.
 //!
 //! # Ordering
@@ -180,6 +183,8 @@ pub(crate) enum Unfinished {
 /// it is worth waiting for that to change.
 enum Missed {
     Waiting(u64),
+    /// Until a consumer is done, who has just emptied the ring.
+    Busy,
     For(Refused),
 }
 
@@ -203,14 +208,15 @@ impl Message<'_> {
     }
 
     /// Copies the elements that it consists of to the end of `to`; bytes that are left over, not.
+    /// Tells whether they are there.
     ///
     /// # Errors
     ///
     /// If this process has no memory for them.
     #[inline]
-    pub(crate) fn read<T: bytemuck::AnyBitPattern>(&self, to: &mut Vec<T>) -> io::Result<()> {
+    pub(crate) fn read<T: bytemuck::AnyBitPattern>(&self, to: &mut Vec<T>) -> io::Result<bool> {
         let count = self.bytes / size_of::<T>().max(1);
-        self.memory.read(self.offset, count, to).map(|_| ())
+        self.memory.read(self.offset, count, to)
     }
 
     /// The number that it consists of.
@@ -281,6 +287,7 @@ impl Ring {
             let seen = match self.try_put(bytes, patience) {
                 Ok(()) => return Ok(()),
                 Err(Missed::For(refused)) => return Err(refused),
+                Err(Missed::Busy) => continue,
                 Err(Missed::Waiting(seen)) => seen,
             };
             let has_changed = || self.head().load(Ordering::SeqCst) != seen || self.is_closed();
@@ -288,11 +295,13 @@ impl Ring {
                 continue;
             }
             let limit = patience.allows(wait.slice());
+            let leavings = self.leavings();
             if is_deserted(wait.look(limit)) {
                 return Err(Refused::Closed);
             }
             let limit = limit.ok_or(Refused::Full)?;
-            wait.is_overdue = self.bell(FREED).sleep(limit, has_changed);
+            let is_ready = || has_changed() || self.leavings() != leavings;
+            wait.is_overdue = self.bell(FREED).sleep(limit, is_ready);
         }
     }
 
@@ -315,6 +324,7 @@ impl Ring {
             let seen = match self.try_take(patience, &mut read) {
                 Ok(taken) => return Ok(taken),
                 Err(Missed::For(refused)) => return Err(refused),
+                Err(Missed::Busy) => continue,
                 Err(Missed::Waiting(seen)) => seen,
             };
             if was_deserted {
@@ -325,13 +335,15 @@ impl Ring {
                 continue;
             }
             let limit = patience.allows(wait.slice());
+            let (was_closed, leavings) = (self.is_closed(), self.leavings());
             // What was put before it was deserted is taken first.
-            was_deserted = self.is_closed() || is_deserted(wait.look(limit));
+            was_deserted = self.is_over() || is_deserted(wait.look(limit));
             if was_deserted {
                 continue;
             }
             let limit = limit.ok_or(Refused::Empty)?;
-            let is_ready = || has_changed() || self.is_closed();
+            let is_ready =
+                || has_changed() || self.is_closed() != was_closed || self.leavings() != leavings;
             wait.is_overdue = self.bell(ARRIVED).sleep(limit, is_ready);
         }
     }
@@ -339,13 +351,21 @@ impl Ring {
     #[inline]
     fn try_put(&self, bytes: &[u8], patience: Patience) -> Result<(), Missed> {
         let lock = self.put_lock();
-        claim(lock, patience)?;
-        let outcome = self.push(bytes);
-        lock.release();
-        if outcome.is_ok() {
-            self.bell(ARRIVED).ring();
+        loop {
+            claim(lock, patience)?;
+            let outcome = self.push(bytes);
+            lock.release();
+            match outcome {
+                Ok(()) => self.bell(ARRIVED).ring(),
+                Err(Missed::Busy) => {
+                    claim(self.get_lock(), patience)?;
+                    self.get_lock().release();
+                    continue;
+                }
+                Err(_) => {}
+            }
+            return outcome;
         }
-        outcome
     }
 
     #[inline]
@@ -435,7 +455,11 @@ impl Ring {
         }
         let mut room = self.room(head, tail, bounds, need);
         let is_empty = tail.count == head.count;
-        if room.is_none() && is_empty && self.get_lock().claim(Patience::Never, || ()).is_ok() {
+        if room.is_none() && is_empty {
+            match self.get_lock().claim(Patience::Never, || ()) {
+                Err(Refusal::TimedOut) => return Err(Missed::Busy),
+                outcome => outcome.map_err(Refused::from)?,
+            }
             self.rewind_and(|_| ());
             self.get_lock().release();
             seen = self.head().load(Ordering::SeqCst);
@@ -445,7 +469,7 @@ impl Ring {
         }
         let Some(room) = room else {
             let is_full = self.capacity != 0 && tail.since(head) >= self.capacity;
-            return Err(match is_full || self.capacity != 0 || is_empty {
+            return Err(match is_full || self.capacity != 0 {
                 true => Missed::Waiting(seen),
                 false => Refused::TooLarge.into(),
             });
@@ -555,9 +579,11 @@ impl Ring {
         if tail.unit >= self.size || tail.since(head) > self.size {
             return Refused::Damaged(None);
         }
+        let lost = tail.since(head);
         self.word(SEEN_TAIL).store(word, Ordering::Relaxed);
         self.head().swap(word, Ordering::SeqCst);
-        Refused::Damaged(Some(tail.since(head)))
+        self.flag(DONE).fetch_add(lost, Ordering::SeqCst);
+        Refused::Damaged(Some(lost))
     }
 
     /// Gives memory back, for the owner of `get_lock`, if there is no message and nobody puts one.
@@ -591,13 +617,20 @@ impl Ring {
 
     /// Nothing may be put from now on; what is there can be taken.
     pub(crate) fn close(&self) {
-        // Who is putting a message now has put it when this returns, or never does.
-        let is_claimed = self.put_lock().claim(Patience::Forever, || ()).is_ok();
         self.flag(CLOSED).store(1, Ordering::SeqCst);
-        if is_claimed {
-            self.put_lock().release();
-        }
         self.wake_all();
+    }
+
+    /// Whether nothing more comes since it was closed: nobody is putting what he began before.
+    fn is_over(&self) -> bool {
+        self.is_closed() && {
+            // Who is dead is no obstacle, and who is alive is done soon.
+            let is_over = self.put_lock().claim(Patience::Never, || ()).is_ok();
+            if is_over {
+                self.put_lock().release();
+            }
+            is_over
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -613,7 +646,7 @@ impl Ring {
     /// How often a process has let go of its end.
     #[inline]
     pub(crate) fn leavings(&self) -> u32 {
-        self.flag(LEFT).load(Ordering::Relaxed)
+        self.flag(LEFT).load(Ordering::SeqCst)
     }
 
     fn wake_all(&self) {

@@ -122,18 +122,20 @@ pub(super) fn not_made(error: std::io::Error) -> Error {
 #[derive(Debug)]
 struct Half {
     ring: Arc<Ring>,
-    /// `None` once it is being dropped.
-    end: Option<Arc<SharedFd>>,
+    end: Arc<SharedFd>,
     /// How often a process had let go of its end when this one last looked who is left.
     seen_leavings: AtomicU32,
 }
 
 impl Half {
     fn new(ring: Arc<Ring>, end: Arc<SharedFd>) -> Half {
+        // When this process has let go of it, others may wait for just that.
+        let left = Arc::clone(&ring);
+        end.on_leaving(move || left.leave());
         Half {
             seen_leavings: AtomicU32::new(ring.leavings()),
             ring,
-            end: Some(end),
+            end,
         }
     }
 
@@ -143,10 +145,8 @@ impl Half {
         if look == Look::Glance && self.seen_leavings.load(Ordering::Relaxed) == leavings {
             return false;
         }
-        let is_deserted = self.end.as_ref().is_some_and(|end| {
-            // What cannot be asked is taken to be there.
-            descriptor::is_hung_up(end.as_fd()).unwrap_or(false)
-        });
+        // What cannot be asked is taken to be there.
+        let is_deserted = descriptor::is_hung_up(self.end.as_fd()).unwrap_or(false);
         if !is_deserted {
             self.seen_leavings.store(leavings, Ordering::Relaxed);
         }
@@ -163,10 +163,7 @@ impl Half {
     }
 
     fn send<K: 'static, S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.end {
-            Some(end) => transit::send_files::<K, S>(&[self.ring.file(), end], serializer),
-            None => Err(serde::ser::Error::custom("it is being dropped")),
-        }
+        transit::send_files::<K, S>(&[self.ring.file(), &self.end], serializer)
     }
 
     fn receive<'de, K: 'static, D: Deserializer<'de>>(
@@ -175,17 +172,6 @@ impl Half {
         let [memory, end] = transit::receive_files::<K, D, 2>(deserializer)?;
         let ring = Ring::adopt(memory).map_err(serde::de::Error::custom)?;
         Ok(Arc::new(Half::new(Arc::new(ring), end)))
-    }
-}
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        // If it was the last of this process, others may wait for just that.
-        let last = self.end.take().and_then(Arc::into_inner);
-        if let Some(end) = last {
-            drop(end);
-            self.ring.leave();
-        }
     }
 }
 
@@ -199,7 +185,9 @@ impl Drop for Half {
 /// message or nothing; what it has sent does not need it any more.
 ///
 /// Dropping the last sender, in all processes, ends the channel: receivers get what is there, and then
-/// [`ErrorKind::Closed`]. A process that ends has dropped all it had, however it ends.
+/// [`ErrorKind::Closed`]. A process that ends has dropped all it had, however it ends. A pool keeps
+/// the arguments of a task until it has its result, since it may have to send them again: so does the
+/// end of a channel among them count as there.
 ///
 /// ```
 /// # fn main() -> Result<(), mp::Error> {
@@ -221,6 +209,9 @@ pub struct Sender<T> {
 /// Its clones, here and wherever it was sent, are the same end: each message goes to one of them. It
 /// is sent as an argument or a result of a process function, or over a pipe, alone or within any
 /// serializable type.
+///
+/// Iterating over it ends at the first error, mostly [`ErrorKind::Closed`]; where messages may come that
+/// cannot be decoded, call [`recv`](Receiver::recv), which goes on behind them.
 ///
 /// A receiver that is killed takes with it the message that it was being given; all others
 /// stay where they are.
@@ -278,7 +269,7 @@ impl<T: Portable> Sender<T> {
         self.put(value, Patience::Forever)
     }
 
-    /// Sends a value if there is room.
+    /// Sends a value if there is room. If others are just sending, that is waited for, for some 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -357,7 +348,8 @@ impl<T: Portable> Receiver<T> {
         self.take(Patience::Forever)
     }
 
-    /// Receives a value if there is one.
+    /// Receives a value if there is one. If others are just receiving, that is waited for, for some
+    /// 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {

@@ -22,6 +22,9 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::limit;
 
+/// The size of a page: of both processors, as they are mostly set up.
+const PAGE_BYTES: usize = 4096;
+
 /// Memory is taken from the kernel in steps of so many bytes. A signal undoes the step it
 /// interrupts, so that a step must fit between two of them: each that was undone is tried again in
 /// halves, down to the smallest.
@@ -166,8 +169,22 @@ pub(crate) fn sealed_bytes(fd: &impl AsFd) -> io::Result<usize> {
     usize::try_from(status.st_size).map_err(io::Error::other)
 }
 
+/// How many bytes of memory are behind `fd`.
+pub(crate) fn present_bytes(fd: &impl AsFd) -> io::Result<u64> {
+    let status = nix::sys::stat::fstat(fd.as_fd())?;
+    Ok((status.st_blocks as u64).saturating_mul(512))
+}
+
+/// Refuses a copy that this machine has no memory for, before it is made.
+pub(crate) fn check_copy(bytes: usize) -> io::Result<()> {
+    match bytes as u64 {
+        bytes if bytes > SMALL_BYTES => check_available(bytes),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what this machine cannot give, before it is tried.
-fn check_room(bytes: u64) -> io::Result<()> {
+pub(super) fn check_room(bytes: u64) -> io::Result<()> {
     check_file_limit(bytes)?;
     if bytes > SMALL_BYTES {
         check_available(bytes)?;
@@ -235,6 +252,19 @@ pub(crate) fn total_bytes() -> u64 {
     // SAFETY: the kernel fills a structure that is there. It cannot fail then.
     unsafe { libc::sysinfo(&raw mut info) };
     (info.totalram + info.totalswap).saturating_mul(info.mem_unit.into())
+}
+
+/// How many addresses this process has left, about: of those that processors give to programs
+/// (2⁴⁷ on x86-64), or of `RLIMIT_AS`.
+pub(crate) fn free_addresses() -> usize {
+    const ALL: usize = 1 << 47;
+    let limit = getrlimit(Resource::RLIMIT_AS).map_or(ALL, |(limit, _)| {
+        usize::try_from(limit).unwrap_or(ALL).min(ALL)
+    });
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split_ascii_whitespace().next();
+    let used = pages.and_then(|pages| pages.parse::<usize>().ok());
+    limit.saturating_sub(used.unwrap_or(0).saturating_mul(PAGE_BYTES))
 }
 
 impl Mapping {
