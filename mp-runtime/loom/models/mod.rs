@@ -45,17 +45,9 @@ pub(crate) fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
     files.into_iter().flatten()
 }
 
-/// Those that fail today, since a wake-up or a count can be lost: run with `--ignored`.
-pub(crate) const FAILING: &[&str] = &[
-    "a_ring_has_several_producers",
-    "a_full_ring_wakes_its_producers",
-    "a_ring_wakes_both_sides",
-    "a_ring_without_room_in_one_piece_wakes_its_producers",
-    "a_ring_that_is_closed_wakes_its_consumers",
-    "a_ring_that_is_left_wakes_its_consumers",
-    "a_ring_that_is_left_wakes_its_producers",
-    "a_ring_tells_what_is_lost_with_a_worker_at_every_step",
-];
+/// Those that fail today: run with `--ignored`. Who dies between discounting a value and saying that
+/// it is worked off has it waited for without end.
+pub(crate) const FAILING: &[&str] = &["a_ring_tells_what_is_lost_with_a_worker_at_every_step"];
 
 /// Through how many orders of their steps the models have been.
 pub(crate) static ORDER_COUNT: AtomicU64 = AtomicU64::new(0);
