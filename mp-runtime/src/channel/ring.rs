@@ -681,13 +681,13 @@ impl Ring {
     /// A message was worked off. Tells whether there was one that was not.
     pub(crate) fn note_done(&self) -> bool {
         let done = self.flag(DONE);
-        self.takers().note_done();
         let counted = done.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
             (self.put_count() != count).then(|| count.wrapping_add(1))
         });
         if self.unfinished() == 0 {
             self.bell(FINISHED).ring_for_all();
         }
+        self.takers().note_done();
         counted.is_ok()
     }
 
