@@ -7,9 +7,11 @@ use std::time::Duration;
 use crate::os::limit;
 use crate::sync::atomic::{AtomicU32, Ordering};
 
-/// How often the other side is looked at before its waiter sleeps; each pause is twice as long as the
-/// one before. Together they take about as long as two switches to another thread.
-const SPIN_ROUNDS: u32 = 7;
+/// The pauses between looks at the other side before its waiter sleeps, each twice as long as the one
+/// before. Together they take about as long as two switches to another thread; the first lets
+/// the other side do a few messages, since each look takes its cache line away from it.
+const FIRST_PAUSE: u32 = 8;
+const LAST_PAUSE: u32 = 64;
 
 /// How long a sleep lasts that nobody ends. A timer that would be the next one of its processor is
 /// set in its hardware, which under a hypervisor takes longer than all the rest of a sleep; so this
@@ -75,17 +77,22 @@ impl Wait {
 
     /// Looks for a moment whether something has changed; once in a wait, and if it is worth it.
     pub(super) fn spin(&mut self, eagerness: &Eagerness, has_changed: impl Fn() -> bool) -> bool {
-        /// Whether the other side can run meanwhile.
-        static IS_SENSIBLE: LazyLock<bool> = LazyLock::new(|| limit::usable_cpus() > 1);
+        /// Whether the other side can run meanwhile. (That this thread may run on one processor only
+        /// says nothing of the other side.)
+        static IS_SENSIBLE: LazyLock<bool> = LazyLock::new(|| limit::online_cpus() > 1);
         if std::mem::replace(&mut self.has_looked, true) || !*IS_SENSIBLE || !eagerness.is_due() {
             return false;
         }
-        let has_changed = (0..SPIN_ROUNDS).any(|round| {
-            for _ in 0..(1 << round) {
-                hint::spin_loop();
-            }
-            has_changed()
-        });
+        let mut pauses = std::iter::successors(Some(FIRST_PAUSE), |pause| Some(pause * 2));
+        let has_changed = pauses
+            .by_ref()
+            .take_while(|&pause| pause <= LAST_PAUSE)
+            .any(|pause| {
+                for _ in 0..pause {
+                    hint::spin_loop();
+                }
+                has_changed()
+            });
         eagerness.note(!has_changed);
         has_changed
     }

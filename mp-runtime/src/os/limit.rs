@@ -4,7 +4,7 @@ use std::io;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// Processors are numbered below this (`CPU_SETSIZE` of glibc).
 pub(crate) const CPU_LIMIT: usize = 1024;
@@ -27,6 +27,14 @@ pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
 /// How many processors this process may use: affinity and the quota of its cgroups.
 pub(crate) fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How many processors this machine has at work.
+pub(crate) fn online_cpus() -> usize {
+    let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    count
+        .and_then(|count| usize::try_from(count).ok())
+        .unwrap_or(1)
 }
 
 /// How often the kernel killed a process of this process's cgroup for lack of memory.
