@@ -83,18 +83,14 @@ impl Wait {
         if std::mem::replace(&mut self.has_looked, true) || !*IS_SENSIBLE || !eagerness.is_due() {
             return false;
         }
-        let mut pauses = std::iter::successors(Some(FIRST_PAUSE), |pause| Some(pause * 2));
-        let has_changed = pauses
-            .by_ref()
-            .take_while(|&pause| pause <= LAST_PAUSE)
-            .any(|pause| {
-                for _ in 0..pause {
-                    hint::spin_loop();
-                }
-                has_changed()
-            });
-        eagerness.note(!has_changed);
-        has_changed
+        let (mut pause, mut is_changed) = (FIRST_PAUSE, false);
+        while pause <= LAST_PAUSE && !is_changed {
+            (0..pause).for_each(|_| hint::spin_loop());
+            pause *= 2;
+            is_changed = has_changed();
+        }
+        eagerness.note(!is_changed);
+        is_changed
     }
 
     /// How closely to look before a sleep of at most `limit`: `None` is the end of the wait.
