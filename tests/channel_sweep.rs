@@ -618,14 +618,14 @@ fn promise_12_a_consumer_is_killed_while_it_waits_for_a_message() {
 fn program_with_a_small_ring() {
     programs::program("program_with_a_small_ring", LIMIT, || {
         let _alone = sweep::alone();
-        let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
-        setrlimit(Resource::RLIMIT_FSIZE, (16 << 10) + 2 * 4096, hard).unwrap();
         // It is empty, and the next message fits neither behind this one nor before it.
         let line = Line::new(0, |tx, rx| {
             let one = put_all(tx, &[(1, 8500)]);
             assert!(rx.recv().unwrap() == one[0]);
             Vec::new()
         });
+        let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+        setrlimit(Resource::RLIMIT_FSIZE, (16 << 10) + 2 * 4096, hard).unwrap();
         let has_both = || line.is_put_locked() && line.is_get_locked();
         let is_head_back = || has_both() && line.head().0 == 0 && line.tail().0 != 0;
         let is_back = || has_both() && line.head().0 == 0 && line.tail().0 == 0;
