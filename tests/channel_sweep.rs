@@ -39,6 +39,8 @@ const WAITED_STEPS: usize = 4_000;
 const BACKLOG: usize = 18;
 
 type Message = Vec<u8>;
+/// Sends and receives what stands before the victim's operation, and says what is left.
+type Prelude = dyn Fn(&Sender<Message>, &Receiver<Message>) -> Vec<Message>;
 
 /// Bytes of a kind of their own.
 fn message(number: u8, bytes: usize) -> Message {
@@ -51,8 +53,7 @@ fn message(number: u8, bytes: usize) -> Message {
 /// A channel, made anew for each victim.
 struct Line {
     capacity: usize,
-    /// Sends and receives what stands before the victim's operation, and says what is left.
-    prelude: Box<dyn Fn(&Sender<Message>, &Receiver<Message>) -> Vec<Message>>,
+    prelude: Box<Prelude>,
     ends: RefCell<Option<(Sender<Message>, Receiver<Message>)>>,
     before: RefCell<Vec<Message>>,
     ring: RefCell<Option<RingFile>>,
