@@ -1041,10 +1041,7 @@ fn iterators_end_where_recv_fails_and_tell_why() {
         (0..6).for_each(|number| tx.send(number).unwrap());
         let two: Vec<u32> = rx.iter().take(2).collect();
         assert_eq!(two, [0, 1]);
-        for number in &rx {
-            assert_eq!(number, 2);
-            break;
-        }
+        assert_eq!((&rx).into_iter().next(), Some(2));
         drop(tx);
         let mut iter = rx.iter();
         assert!(iter.error().is_none());
