@@ -261,7 +261,7 @@ where
 {
     let kills = std::env::var("MP_SOAK_KILLS").map_or(KILLS, |text| text.parse().unwrap());
     within(Duration::from_secs(300 + kills), || {
-        Soak::new(open().unwrap()).run(kills)
+        Soak::new(open().unwrap()).run(kills);
     });
 }
 
