@@ -789,7 +789,6 @@ fn values_with_handles_in_them_come_back_and_can_be_arguments_then() {
 }
 
 #[mp::test]
-#[ignore = "a chunk that was refused once cannot be sent"]
 fn chunks_come_back_and_can_be_arguments_then() {
     within(LIMIT, || {
         let array: Array<u32> = Array::zeroed(6).unwrap();
