@@ -43,6 +43,8 @@
 //! | an array that each worker fills a part of | [`Array::split`], an [`ArrayChunk`] each |
 //! | an array that all change, one at a time | [`Array`], and its lock |
 //! | one at a time for something else, such as a file | [`Lock`] |
+//! | a talk between two processes, handles included | [`pipe`], a [`Connection`] each |
+//! | the first of several processes, tasks and connections | [`wait_any`] |
 //! | your own types in all of these | [`derive(Shareable)`](derive@Shareable) |
 //!
 //! # Rules
@@ -73,7 +75,8 @@ pub use mp_runtime::__private;
 pub use mp_macros::{Shareable, locked, main, process_fn, shared, spawn, test};
 pub use mp_runtime::ProcessFn;
 pub use mp_runtime::channel::{
-    IntoIter, Iter, Portable, Queue, Receiver, SendError, Sender, channel, unbounded_channel,
+    Connection, IntoIter, Iter, Portable, Queue, Receiver, SendError, Sender, channel, pipe,
+    unbounded_channel,
 };
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
@@ -128,6 +131,7 @@ pub use mp_runtime::shm::Pod;
 pub mod ndarray;
 
 pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
+pub use mp_runtime::wait::{Waitable, wait_any};
 
 pub mod pool {
     //! The process-wide pool: made at first use with [`cpu_count`](crate::cpu_count) workers, and
@@ -140,9 +144,9 @@ pub mod prelude {
     //! What most programs need.
 
     pub use crate::{
-        Array, ArrayChunk, Builder, Error, ErrorKind, Lock, Pool, Process, ProcessFn, Queue,
-        Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked, process_fn, shared,
-        spawn,
+        Array, ArrayChunk, Builder, Connection, Error, ErrorKind, Lock, Pool, Process, ProcessFn,
+        Queue, Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked, process_fn,
+        shared, spawn,
     };
 }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers of the runtime: a module names only modules before it in this list, or itself.
-const LAYERS: [&str; 10] = [
-    "error", "os", "shm", "sync", "wire", "channel", "registry", "link", "process", "pool",
+const LAYERS: [&str; 11] = [
+    "error", "os", "shm", "sync", "wire", "channel", "registry", "link", "process", "pool", "wait",
 ];
 
 /// The layers that may hold unsafe code.

@@ -25,6 +25,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
 /// The first argument of the raw side's processes: return at once, or echo blocks of a length.
 const NOTHING: &str = "--raw-nothing";
 const ECHO: &str = "--raw-echo";
@@ -238,9 +240,25 @@ pub(crate) struct Echo {
 impl Echo {
     pub(crate) fn start(block_bytes: usize) -> Result<Echo, Failure> {
         let (stream, theirs) = UnixStream::pair()?;
+        Echo::over(stream, theirs.into(), block_bytes)
+    }
+
+    /// The same over sockets that keep packets apart.
+    pub(crate) fn start_packets(block_bytes: usize) -> Result<Echo, Failure> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
+        // Reading and writing is the same.
+        Echo::over(ours.into(), theirs, block_bytes)
+    }
+
+    fn over(stream: UnixStream, theirs: OwnedFd, block_bytes: usize) -> Result<Echo, Failure> {
         let process = Command::new("/proc/self/exe")
             .args([ECHO, &block_bytes.to_string()])
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdin(Stdio::from(theirs))
             .spawn()?;
         let block = vec![7; block_bytes];
         Ok(Echo {

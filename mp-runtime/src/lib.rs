@@ -33,6 +33,7 @@ mod registry;
 mod link;
 pub mod process;
 pub mod pool;
+pub mod wait;
 
 #[doc(hidden)]
 pub mod __private {

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::collections::TryReserveError;
 use std::io;
 
 use serde::Serialize;
@@ -33,8 +34,13 @@ thread_local! {
 fn keep(mut buffer: Vec<u8>) {
     if buffer.capacity() <= KEPT_BYTES {
         buffer.clear();
-        BUFFER.set(buffer);
+        // A thread that ends has no place for it any more.
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
     }
+}
+
+fn buffer() -> Vec<u8> {
+    BUFFER.try_with(Cell::take).unwrap_or_default()
 }
 
 /// Calls `send` with the bytes of `value`.
@@ -50,7 +56,7 @@ pub(super) fn encoded<T: Portable, R>(
     if let Some(bytes) = plain_bytes(value) {
         return Ok(send(bytes));
     }
-    let mut encoder = Encoder::reusing(BUFFER.take());
+    let mut encoder = Encoder::reusing(buffer());
     encoder
         .value_without_handles(value)
         .map_err(unsendable::<T>)?;
@@ -77,9 +83,11 @@ pub(super) fn take_out<T: Portable>(message: &Message<'_>) -> io::Result<Taken<T
     if let Some(plain) = plain_value::<T>(message) {
         return Ok(plain?.map_or(Taken::Wrong, Taken::Value));
     }
-    let mut bytes = BUFFER.take();
-    message.read(&mut bytes)?;
-    Ok(Taken::Bytes(bytes))
+    let mut bytes = buffer();
+    match message.read(&mut bytes)? {
+        true => Ok(Taken::Bytes(bytes)),
+        false => Ok(Taken::Wrong),
+    }
 }
 
 impl<T: Portable> Taken<T> {
@@ -136,7 +144,7 @@ macro_rules! plain {
         /// The bytes of a number, or of a vector of numbers. (Which branch it is, is known when
         /// this is compiled.)
         #[inline]
-        fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
+        pub(super) fn plain_bytes<T: 'static>(value: &T) -> Option<&[u8]> {
             let value: &dyn Any = value;
             $(if let Some(number) = value.downcast_ref::<$number>() {
                 return Some(bytes_of(number));
@@ -162,14 +170,46 @@ macro_rules! plain {
                         return Some(Ok(None));
                     }
                     let mut numbers = Vec::new();
-                    if let Err(error) = message.read(&mut numbers) {
-                        return Some(Err(error));
-                    }
-                    *slot = Some(numbers);
-                    return Some(Ok(value));
+                    return match message.read(&mut numbers) {
+                        Ok(is_there) => {
+                            *slot = is_there.then_some(numbers);
+                            Some(Ok(value))
+                        }
+                        Err(error) => Some(Err(error)),
+                    };
                 })*
             }
             None
+        }
+
+        /// The same, of a message that is these bytes: `Some(None)` if they are no such value.
+        ///
+        /// # Errors
+        ///
+        /// If there is no memory for it.
+        #[inline]
+        pub(super) fn plain_of_bytes<T: 'static>(
+            bytes: &[u8],
+        ) -> Result<Option<Option<T>>, TryReserveError> {
+            let mut value = None::<T>;
+            {
+                let slot: &mut dyn Any = &mut value;
+                $(if let Some(slot) = slot.downcast_mut::<Option<$number>>() {
+                    *slot = bytemuck::try_pod_read_unaligned(bytes).ok();
+                    return Ok(Some(value));
+                }
+                if let Some(slot) = slot.downcast_mut::<Option<Vec<$number>>>() {
+                    let (numbers, rest) = bytes.as_chunks::<{ size_of::<$number>() }>();
+                    if rest.is_empty() {
+                        let mut vector = Vec::new();
+                        vector.try_reserve_exact(numbers.len())?;
+                        vector.extend(numbers.iter().map(|&number| <$number>::from_ne_bytes(number)));
+                        *slot = Some(vector);
+                    }
+                    return Ok(Some(value));
+                })*
+            }
+            Ok(None)
         }
     };
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::codec::{self, Portable};
 use super::error::SendError;
-use super::ring::Ring;
+use super::ring::{Message, Ring, Unfinished};
 use super::sender::{bounded_capacity, not_made, why_not_put, why_not_taken};
 use crate::error::{Error, ErrorKind};
 use crate::shm::transit;
@@ -136,7 +136,8 @@ impl<T> Queue<T> {
     }
 
     /// Ends it, for everybody: nothing can be put any more, what is in it can be got, and then
-    /// [`get`](Queue::get) is [`ErrorKind::Closed`]. Wakes all who wait.
+    /// [`get`](Queue::get) is [`ErrorKind::Closed`]. Wakes all who wait. What somebody is just putting
+    /// may still come.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -180,10 +181,10 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Waits until [`task_done`](Queue::task_done) was called for every value that was put; the last
-    /// of these calls wakes it. Who is killed between `get` and `task_done` never calls it: where
-    /// that may happen, use [`join_timeout`](Queue::join_timeout), or a [`Pool`](crate::Pool), which
-    /// tells of each task what became of it.
+    /// Waits until [`task_done`](Queue::task_done) was called for every value that was put, by the
+    /// process that got it; the last of these calls wakes it. A process that dies in between never
+    /// calls it: once all other values are worked off, that is an error. (A [`Pool`](crate::Pool)
+    /// tells of each task what became of it.)
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -199,7 +200,8 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     ///
-    /// None today; where it would never end, it may say so.
+    /// [`ErrorKind::Died`] if what is left was got by processes that ended without it. (Of the first
+    /// 64 that got something, that is known.)
     pub fn join(&self) -> Result<(), Error> {
         self.wait_finished(Patience::Forever)
     }
@@ -218,22 +220,30 @@ impl<T> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TimedOut`] if not all were worked off by then.
+    /// [`ErrorKind::TimedOut`] if not all were worked off by then, and as those of
+    /// [`join`](Queue::join).
     pub fn join_timeout(&self, timeout: Duration) -> Result<(), Error> {
         self.wait_finished(Patience::lasting(timeout))
     }
 
     fn wait_finished(&self, patience: Patience) -> Result<(), Error> {
-        match self.ring.wait_finished(patience) {
-            true => Ok(()),
-            false => Err(Error::new(
+        self.ring.wait_finished(patience).map_err(|why| match why {
+            Unfinished::TimedOut => Error::new(
                 ErrorKind::TimedOut,
                 format!(
                     "{} values were not worked off in time",
                     self.ring.unfinished()
                 ),
-            )),
-        }
+            ),
+            Unfinished::Lost { count, process_id } => Error::new(
+                ErrorKind::Died,
+                format!(
+                    "of the values of the queue {count} will never be worked off: who had got them \
+                     has ended, the process with the id {process_id} for one"
+                ),
+            )
+            .with_process_id(process_id),
+        })
     }
 }
 
@@ -258,7 +268,8 @@ impl<T: Portable> Queue<T> {
         self.put_within(value, Patience::Forever)
     }
 
-    /// Puts a value in if there is room.
+    /// Puts a value in if there is room. If others are just putting, that is waited for, for some
+    /// 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -298,7 +309,7 @@ impl<T: Portable> Queue<T> {
 
     #[inline]
     fn put_within(&self, value: T, patience: Patience) -> Result<(), SendError<T>> {
-        let put = |bytes: &[u8]| self.ring.put(bytes, patience, || false);
+        let put = |bytes: &[u8]| self.ring.put(bytes, patience, |_| false);
         match codec::encoded(&value, put) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refused)) => Err(SendError::new(value, why_not_put(refused, closed))),
@@ -327,7 +338,8 @@ impl<T: Portable> Queue<T> {
         self.get_within(Patience::Forever)
     }
 
-    /// Gets the oldest value out if there is one.
+    /// Gets the oldest value out if there is one. If others are just getting, that is waited for, for
+    /// some 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -365,8 +377,13 @@ impl<T: Portable> Queue<T> {
 
     #[inline]
     fn get_within(&self, patience: Patience) -> Result<T, Error> {
+        let take_out = |message: &Message<'_>| {
+            let taken = codec::take_out::<T>(message)?;
+            self.ring.note_taken();
+            Ok(taken)
+        };
         self.ring
-            .take(patience, || false, codec::take_out::<T>)
+            .take(patience, |_| false, take_out)
             .map_err(|refused| why_not_taken(refused, closed))?
             .decode()
     }

@@ -17,6 +17,7 @@
 //! closed      nothing may be put any more
 //! left        counts the processes that have let go of their end
 //! done        how many messages were worked off, and a bell for when all are
+//! takers      who has messages in hand that are not worked off (`takers.rs`)
 //! ring        units of 16 bytes: messages and jumps
 //!
 //! head, tail  63            32 31             0
@@ -44,9 +45,12 @@
 //! 5. An empty ring is *rewound* to its beginning, by who has both locks: the producers' side is
 //!    told that the head is at 0 (which is true of less than is free), a jump to the tail is written
 //!    there, the head put there, and then the tail.
-//! 6. Who waits for `put_lock` has not got `get_lock`, and the other way round: a second lock is
+//! 6. What was begun to be put before the ring was closed may still be put. So who takes knows that
+//!    nothing more comes once it has had `put_lock` in a closed ring, and has found it empty after
+//!    that.
+//! 7. Who waits for `put_lock` has not got `get_lock`, and the other way round: a second lock is
 //!    tried, never waited for.
-//! 7. Who put or took rings the bell of the other side afterwards. Who waits sleeps on a bell, without
+//! 8. Who put or took rings the bell of the other side afterwards. Who waits sleeps on a bell, without
 //!    a lock.
 //!
 //! # Ordering
@@ -79,7 +83,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::room::{Bounds, Cursor, Room, find_room};
-use super::wait::Wait;
+use super::takers::{OwnPlace, Takers};
+use super::wait::{Eagerness, Look, Wait};
 use crate::os::shared_fd::SharedFd;
 use crate::shm::Expanse;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -104,6 +109,7 @@ const CLOSED: usize = 904;
 const LEFT: usize = 908;
 const DONE: usize = 1024;
 const FINISHED: usize = 1028;
+const TAKERS: usize = 1152;
 const RING: usize = 4096;
 
 const KIND_SHIFT: u32 = 48;
@@ -135,6 +141,9 @@ pub(crate) struct Ring {
     /// How many units there could be.
     size: u32,
     capacity: u32,
+    /// Of those who wait for room, and for messages.
+    eagerness: [Eagerness; 2],
+    own_taker: OwnPlace,
 }
 
 /// Why a message was not put or taken.
@@ -166,10 +175,23 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// Why not all messages were worked off.
+#[derive(Debug)]
+pub(crate) enum Unfinished {
+    TimedOut,
+    /// So many never will be; one of those who had them.
+    Lost {
+        count: u64,
+        process_id: u32,
+    },
+}
+
 /// Why a message was not put or taken at the first try; with what was seen of the other side where
 /// it is worth waiting for that to change.
 enum Missed {
     Waiting(u64),
+    /// Until a consumer is done, who has just emptied the ring.
+    Busy,
     For(Refused),
 }
 
@@ -193,14 +215,15 @@ impl Message<'_> {
     }
 
     /// Copies the elements that it consists of to the end of `to`; bytes that are left over, not.
+    /// Tells whether they are there.
     ///
     /// # Errors
     ///
     /// If this process has no memory for them.
     #[inline]
-    pub(crate) fn read<T: bytemuck::AnyBitPattern>(&self, to: &mut Vec<T>) -> io::Result<()> {
+    pub(crate) fn read<T: bytemuck::AnyBitPattern>(&self, to: &mut Vec<T>) -> io::Result<bool> {
         let count = self.bytes / size_of::<T>().max(1);
-        self.memory.read(self.offset, count, to).map(|_| ())
+        self.memory.read(self.offset, count, to)
     }
 
     /// The number that it consists of.
@@ -243,6 +266,8 @@ impl Ring {
             memory,
             size,
             capacity,
+            eagerness: Default::default(),
+            own_taker: OwnPlace::new(),
         })
     }
 
@@ -252,7 +277,7 @@ impl Ring {
     }
 
     /// Puts a message of `bytes`. While there is no room it waits; `is_deserted` tells whether nobody
-    /// will make any.
+    /// will make any, or, if it is not asked to look closely, whether it is time to.
     ///
     /// # Errors
     ///
@@ -262,29 +287,33 @@ impl Ring {
         &self,
         bytes: &[u8],
         patience: Patience,
-        is_deserted: impl Fn() -> bool,
+        is_deserted: impl Fn(Look) -> bool,
     ) -> Result<(), Refused> {
         let mut wait = Wait::new();
         loop {
             let seen = match self.try_put(bytes, patience) {
                 Ok(()) => return Ok(()),
                 Err(Missed::For(refused)) => return Err(refused),
+                Err(Missed::Busy) => continue,
                 Err(Missed::Waiting(seen)) => seen,
             };
             let has_changed = || self.head().load(Ordering::SeqCst) != seen || self.is_closed();
-            if patience.is_any() && wait.spin(has_changed) {
+            if patience.is_any() && wait.spin(&self.eagerness[0], has_changed) {
                 continue;
             }
-            if is_deserted() {
+            let limit = patience.allows(wait.slice());
+            let leavings = self.leavings();
+            if is_deserted(wait.look(limit)) {
                 return Err(Refused::Closed);
             }
-            let limit = patience.allows(wait.next_slice()).ok_or(Refused::Full)?;
-            self.bell(FREED).sleep(limit, has_changed);
+            let limit = limit.ok_or(Refused::Full)?;
+            let is_ready = || has_changed() || self.leavings() != leavings;
+            wait.is_overdue = self.bell(FREED).sleep(limit, is_ready);
         }
     }
 
-    /// Takes a message, of which `read` makes something. While there is none it waits;
-    /// `is_deserted` tells whether nobody will put one.
+    /// Takes a message, of which `read` makes something. While there is none it waits; `is_deserted`
+    /// is as that of [`put`](Ring::put).
     ///
     /// # Errors
     ///
@@ -293,7 +322,7 @@ impl Ring {
     pub(crate) fn take<R>(
         &self,
         patience: Patience,
-        is_deserted: impl Fn() -> bool,
+        is_deserted: impl Fn(Look) -> bool,
         mut read: impl FnMut(&Message<'_>) -> io::Result<R>,
     ) -> Result<R, Refused> {
         let mut wait = Wait::new();
@@ -302,36 +331,48 @@ impl Ring {
             let seen = match self.try_take(patience, &mut read) {
                 Ok(taken) => return Ok(taken),
                 Err(Missed::For(refused)) => return Err(refused),
+                Err(Missed::Busy) => continue,
                 Err(Missed::Waiting(seen)) => seen,
             };
             if was_deserted {
                 return Err(Refused::Closed);
             }
             let has_changed = || self.tail().load(Ordering::SeqCst) != seen;
-            if patience.is_any() && wait.spin(has_changed) {
+            if patience.is_any() && wait.spin(&self.eagerness[1], has_changed) {
                 continue;
             }
+            let limit = patience.allows(wait.slice());
+            let (was_closed, leavings) = (self.is_closed(), self.leavings());
             // What was put before it was deserted is taken first.
-            was_deserted = self.is_closed() || is_deserted();
+            was_deserted = self.is_over() || is_deserted(wait.look(limit));
             if was_deserted {
                 continue;
             }
-            let limit = patience.allows(wait.next_slice()).ok_or(Refused::Empty)?;
-            self.bell(ARRIVED)
-                .sleep(limit, || has_changed() || self.is_closed());
+            let limit = limit.ok_or(Refused::Empty)?;
+            let is_ready =
+                || has_changed() || self.is_closed() != was_closed || self.leavings() != leavings;
+            wait.is_overdue = self.bell(ARRIVED).sleep(limit, is_ready);
         }
     }
 
     #[inline]
     fn try_put(&self, bytes: &[u8], patience: Patience) -> Result<(), Missed> {
         let lock = self.put_lock();
-        claim(lock, patience)?;
-        let outcome = self.push(bytes);
-        lock.release();
-        if outcome.is_ok() {
-            self.bell(ARRIVED).ring();
+        loop {
+            claim(lock, patience)?;
+            let outcome = self.push(bytes);
+            lock.release();
+            match outcome {
+                Ok(()) => self.bell(ARRIVED).ring(),
+                Err(Missed::Busy) => {
+                    claim(self.get_lock(), patience)?;
+                    self.get_lock().release();
+                    continue;
+                }
+                Err(_) => {}
+            }
+            return outcome;
         }
-        outcome
     }
 
     #[inline]
@@ -421,7 +462,11 @@ impl Ring {
         }
         let mut room = self.room(head, tail, bounds, need);
         let is_empty = tail.count == head.count;
-        if room.is_none() && is_empty && self.get_lock().claim(Patience::Never, || ()).is_ok() {
+        if room.is_none() && is_empty {
+            match self.get_lock().claim(Patience::Never, || ()) {
+                Err(Refusal::TimedOut) => return Err(Missed::Busy),
+                outcome => outcome.map_err(Refused::from)?,
+            }
             self.rewind_and(|_| ());
             self.get_lock().release();
             seen = self.head().load(Ordering::SeqCst);
@@ -431,7 +476,7 @@ impl Ring {
         }
         let Some(room) = room else {
             let is_full = self.capacity != 0 && tail.since(head) >= self.capacity;
-            return Err(match is_full || self.capacity != 0 || is_empty {
+            return Err(match is_full || self.capacity != 0 {
                 true => Missed::Waiting(seen),
                 false => Refused::TooLarge.into(),
             });
@@ -503,7 +548,7 @@ impl Ring {
         // SYNC r: with `make_room`.
         self.head().swap(next.word(), Ordering::SeqCst);
         let kept = kept_for(need);
-        if self.committed() > kept {
+        if tail.count == next.count && self.committed() > kept {
             self.shrink_if_empty(next, kept);
         }
         Ok(taken)
@@ -542,9 +587,11 @@ impl Ring {
         if tail.unit >= self.size || tail.since(head) > self.size {
             return Refused::Damaged(None);
         }
+        let lost = tail.since(head);
         self.word(SEEN_TAIL).store(word, Ordering::Relaxed);
         self.head().swap(word, Ordering::SeqCst);
-        Refused::Damaged(Some(tail.since(head)))
+        self.flag(DONE).fetch_add(lost, Ordering::SeqCst);
+        Refused::Damaged(Some(lost))
     }
 
     /// Gives memory back, for the owner of `get_lock`, if there is no message and nobody puts one.
@@ -578,13 +625,20 @@ impl Ring {
 
     /// Nothing may be put from now on; what is there can be taken.
     pub(crate) fn close(&self) {
-        // Who is putting a message now has put it when this returns, or never does.
-        let is_claimed = self.put_lock().claim(Patience::Forever, || ()).is_ok();
         self.flag(CLOSED).store(1, Ordering::SeqCst);
-        if is_claimed {
-            self.put_lock().release();
-        }
         self.wake_all();
+    }
+
+    /// Whether nothing more comes since it was closed: nobody is putting what he began before.
+    fn is_over(&self) -> bool {
+        self.is_closed() && {
+            // Who is dead is no obstacle, and who is alive is done soon.
+            let is_over = self.put_lock().claim(Patience::Never, || ()).is_ok();
+            if is_over {
+                self.put_lock().release();
+            }
+            is_over
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -600,7 +654,7 @@ impl Ring {
     /// How often a process has let go of its end.
     #[inline]
     pub(crate) fn leavings(&self) -> u32 {
-        self.flag(LEFT).load(Ordering::Relaxed)
+        self.flag(LEFT).load(Ordering::SeqCst)
     }
 
     fn wake_all(&self) {
@@ -627,9 +681,15 @@ impl Ring {
         Cursor::of_word(self.tail().load(Ordering::SeqCst)).count
     }
 
+    /// A message is about to be taken that has to be worked off.
+    pub(crate) fn note_taken(&self) {
+        self.takers().note_taken();
+    }
+
     /// A message was worked off. Tells whether there was one that was not.
     pub(crate) fn note_done(&self) -> bool {
         let done = self.flag(DONE);
+        self.takers().note_done();
         let counted = done.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
             (self.put_count() != count).then(|| count.wrapping_add(1))
         });
@@ -639,23 +699,46 @@ impl Ring {
         counted.is_ok()
     }
 
+    fn takers(&self) -> Takers<'_> {
+        Takers {
+            memory: &self.memory,
+            offset: TAKERS,
+            own: &self.own_taker,
+        }
+    }
+
     /// How many messages were put and not worked off.
     pub(crate) fn unfinished(&self) -> u32 {
         let done = self.flag(DONE).load(Ordering::SeqCst);
         self.put_count().wrapping_sub(done)
     }
 
-    /// Waits until all messages were worked off. Tells whether they were in time.
-    pub(crate) fn wait_finished(&self, patience: Patience) -> bool {
-        let mut wait = Wait::new();
+    /// Waits until all messages were worked off.
+    ///
+    /// # Errors
+    ///
+    /// If they were not in time, or those that were not are in the hands of the dead.
+    pub(crate) fn wait_finished(&self, patience: Patience) -> Result<(), Unfinished> {
         let is_finished = || self.unfinished() == 0;
+        let mut wait = Wait::new();
         while !is_finished() {
-            let Some(limit) = patience.allows(wait.next_slice()) else {
-                return false;
-            };
-            self.bell(FINISHED).sleep(limit, is_finished);
+            let limit = patience.allows(wait.slice());
+            if wait.look(limit) == Look::Close {
+                let (lost, dead) = self.takers().lost();
+                let unfinished = u64::from(self.unfinished());
+                if let Some(process_id) = dead
+                    && (1..=lost).contains(&unfinished)
+                {
+                    return Err(Unfinished::Lost {
+                        count: unfinished,
+                        process_id,
+                    });
+                }
+            }
+            let limit = limit.ok_or(Unfinished::TimedOut)?;
+            wait.is_overdue = self.bell(FINISHED).sleep(limit, is_finished);
         }
-        true
+        Ok(())
     }
 
     #[inline]

@@ -7,11 +7,11 @@
 //!
 //! | who | looks whether the other side is there |
 //! | --- | --- |
-//! | a receiver | each time it finds nothing |
-//! | a sender | when there is no room, when a process has let go of its end, and every 256th message |
+//! | a receiver that finds nothing, a sender that finds no room | when a process has let go of its end; after a sleep that nobody ended; when it has no more patience |
+//! | a sender | besides, before every 256th message |
 //!
 //! A process that lets go of its end in order says so in the ring. Of one that was killed, who sleeps
-//! learns after its slice of at most 50 ms.
+//! learns after its slice of 50 ms.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -26,6 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::codec::{self, Portable};
 use super::error::SendError;
 use super::ring::{Refused, Ring};
+use super::wait::Look;
 use crate::error::{Error, ErrorKind};
 use crate::os::descriptor;
 use crate::os::shared_fd::SharedFd;
@@ -121,47 +122,48 @@ pub(super) fn not_made(error: std::io::Error) -> Error {
 #[derive(Debug)]
 struct Half {
     ring: Arc<Ring>,
-    /// `None` once it is being dropped.
-    end: Option<Arc<SharedFd>>,
+    end: Arc<SharedFd>,
     /// How often a process had let go of its end when this one last looked who is left.
     seen_leavings: AtomicU32,
 }
 
 impl Half {
     fn new(ring: Arc<Ring>, end: Arc<SharedFd>) -> Half {
+        // When this process has let go of it, others may wait for just that.
+        let left = Arc::clone(&ring);
+        end.on_leaving(move || left.leave());
         Half {
             seen_leavings: AtomicU32::new(ring.leavings()),
             ring,
-            end: Some(end),
+            end,
         }
     }
 
     /// Whether nobody has the other end any more.
-    #[cold]
-    fn is_deserted(&self) -> bool {
+    fn is_deserted(&self, look: Look) -> bool {
         let leavings = self.ring.leavings();
-        let is_deserted = self.end.as_ref().is_some_and(|end| {
-            // What cannot be asked is taken to be there.
-            descriptor::is_hung_up(end.as_fd()).unwrap_or(false)
-        });
+        if look == Look::Glance && self.seen_leavings.load(Ordering::Relaxed) == leavings {
+            return false;
+        }
+        // What cannot be asked is taken to be there.
+        let is_deserted = descriptor::is_hung_up(self.end.as_fd()).unwrap_or(false);
         if !is_deserted {
             self.seen_leavings.store(leavings, Ordering::Relaxed);
         }
         is_deserted
     }
 
-    /// Whether it is time for a sender to look who is left.
+    /// How closely a sender looks who is left before it sends.
     #[inline]
-    fn is_look_due(&self) -> bool {
-        self.ring.put_count().is_multiple_of(256)
-            || self.seen_leavings.load(Ordering::Relaxed) != self.ring.leavings()
+    fn look(&self) -> Look {
+        match self.ring.put_count().is_multiple_of(256) {
+            true => Look::Close,
+            false => Look::Glance,
+        }
     }
 
     fn send<K: 'static, S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.end {
-            Some(end) => transit::send_files::<K, S>(&[self.ring.file(), end], serializer),
-            None => Err(serde::ser::Error::custom("it is being dropped")),
-        }
+        transit::send_files::<K, S>(&[self.ring.file(), &self.end], serializer)
     }
 
     fn receive<'de, K: 'static, D: Deserializer<'de>>(
@@ -170,17 +172,6 @@ impl Half {
         let [memory, end] = transit::receive_files::<K, D, 2>(deserializer)?;
         let ring = Ring::adopt(memory).map_err(serde::de::Error::custom)?;
         Ok(Arc::new(Half::new(Arc::new(ring), end)))
-    }
-}
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        // If it was the last of this process, others may wait for just that.
-        let last = self.end.take().and_then(Arc::into_inner);
-        if let Some(end) = last {
-            drop(end);
-            self.ring.leave();
-        }
     }
 }
 
@@ -194,7 +185,9 @@ impl Drop for Half {
 /// message or nothing; what it has sent does not need it any more.
 ///
 /// Dropping the last sender, in all processes, ends the channel: receivers get what is there, and then
-/// [`ErrorKind::Closed`]. A process that ends has dropped all it had, however it ends.
+/// [`ErrorKind::Closed`]. A process that ends has dropped all it had, however it ends. A pool keeps
+/// the arguments of a task until it has its result, since it may have to send them again: so does the
+/// end of a channel among them count as there.
 ///
 /// ```
 /// # fn main() -> Result<(), mp::Error> {
@@ -216,6 +209,9 @@ pub struct Sender<T> {
 /// Its clones, here and wherever it was sent, are the same end: each message goes to one of them. It
 /// is sent as an argument or a result of a process function, or over a pipe, alone or within any
 /// serializable type.
+///
+/// Iterating over it ends at the first error, mostly [`ErrorKind::Closed`]; where messages may come that
+/// cannot be decoded, call [`recv`](Receiver::recv), which goes on behind them.
 ///
 /// A receiver that is killed takes with it the message that it was being given; all others
 /// stay where they are.
@@ -273,7 +269,7 @@ impl<T: Portable> Sender<T> {
         self.put(value, Patience::Forever)
     }
 
-    /// Sends a value if there is room.
+    /// Sends a value if there is room. If others are just sending, that is waited for, for some 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -315,10 +311,13 @@ impl<T: Portable> Sender<T> {
     #[inline]
     fn put(&self, value: T, patience: Patience) -> Result<(), SendError<T>> {
         let half = &self.half;
-        if half.is_look_due() && half.is_deserted() {
+        if half.is_deserted(half.look()) {
             return Err(SendError::new(value, no_receiver()));
         }
-        let put = |bytes: &[u8]| half.ring.put(bytes, patience, || half.is_deserted());
+        let put = |bytes: &[u8]| {
+            half.ring
+                .put(bytes, patience, |look| half.is_deserted(look))
+        };
         match codec::encoded(&value, put) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(refused)) => Err(SendError::new(value, why_not_put(refused, no_receiver))),
@@ -349,7 +348,8 @@ impl<T: Portable> Receiver<T> {
         self.take(Patience::Forever)
     }
 
-    /// Receives a value if there is one.
+    /// Receives a value if there is one. If others are just receiving, that is waited for, for some
+    /// 20 ms.
     ///
     /// ```
     /// # fn main() -> Result<(), mp::Error> {
@@ -392,7 +392,11 @@ impl<T: Portable> Receiver<T> {
     fn take(&self, patience: Patience) -> Result<T, Error> {
         let half = &self.half;
         half.ring
-            .take(patience, || half.is_deserted(), codec::take_out::<T>)
+            .take(
+                patience,
+                |look| half.is_deserted(look),
+                codec::take_out::<T>,
+            )
             .map_err(|refused| why_not_taken(refused, no_sender))?
             .decode()
     }

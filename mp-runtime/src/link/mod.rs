@@ -39,7 +39,6 @@
 //! A result that does not fit is sent at once instead, while its item still counts as running.
 //! Records carry the number of their chunk, so that what is left of an older one means nothing.
 
-mod crowd;
 mod handshake;
 mod message;
 mod parent;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use nix::libc::SIGKILL;
 
-use super::crowd::{self, is_crowded};
 use super::message::{self, Call, Record, Status, read_records};
 use super::{Recorder, Running};
+use crate::os::crowd::{self, is_crowded};
 use crate::os::{self, pidfd::PidFd};
 use crate::wire::{self, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
 

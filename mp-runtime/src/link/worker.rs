@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Recorder;
-use super::crowd;
 use super::message::{self, RECORD_HEADER_BYTES, Status, Table, write_record, write_record_header};
+use crate::os::crowd;
 use crate::wire::{Handles, Inbox, Message, Outbox, Payload};
 
 /// Results wait no longer than this for others to be sent with them, and never past the end of

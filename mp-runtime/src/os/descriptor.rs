@@ -3,14 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket, socketpair,
 };
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::{AccessFlags, access};
+
+use super::clock;
 
 /// A connected pair of stream sockets.
 pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -121,12 +124,33 @@ pub(crate) fn read_available(socket: &OwnedFd) -> Vec<u8> {
 
 /// Waits until one of `fds` can be read or was hung up.
 pub(crate) fn wait_readable(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    wait_readable_until(fds, None).map(drop)
+}
+
+/// Waits until one of `fds` can be read or was hung up, or until `deadline`. Tells which ones.
+pub(crate) fn wait_readable_until(
+    fds: &[BorrowedFd<'_>],
+    deadline: Option<Instant>,
+) -> io::Result<Vec<bool>> {
     let mut polled: Vec<PollFd<'_>> = fds
         .iter()
         .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
         .collect();
-    super::uninterrupted(|| Ok(poll(&mut polled, PollTimeout::NONE)?))?;
-    Ok(())
+    super::uninterrupted(|| Ok(poll(&mut polled, clock::time_left(deadline))?))?;
+    let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+    Ok(polled.iter().map(is_ready).collect())
+}
+
+/// Whether `fd` is a socket.
+pub(crate) fn is_socket(fd: &OwnedFd) -> io::Result<bool> {
+    let kind = SFlag::from_bits_truncate(fstat(fd.as_fd())?.st_mode) & SFlag::S_IFMT;
+    Ok(kind == SFlag::S_IFSOCK)
+}
+
+/// Whether `fd` is memory, of any length but 0.
+pub(crate) fn is_memory(fd: &OwnedFd) -> io::Result<bool> {
+    // Only memory files tell of seals.
+    Ok(fcntl(fd, FcntlArg::F_GET_SEALS).is_ok() && fstat(fd.as_fd())?.st_size > 0)
 }
 
 /// Whether nobody has the other end of a pipe any more.

@@ -22,6 +22,9 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::limit;
 
+/// The size of a page: of both processors, as they are mostly set up.
+const PAGE_BYTES: usize = 4096;
+
 /// Memory is taken from the kernel in steps of so many bytes. A signal undoes the step it
 /// interrupts, so that a step must fit between two of them: each that was undone is tried again in
 /// halves, down to the smallest.
@@ -82,7 +85,7 @@ pub(crate) fn commit(fd: &impl AsFd, range: Range<usize>) -> io::Result<()> {
     let range = range.start as u64..range.end as u64;
     let wanted = range.end.saturating_sub(range.start);
     if wanted > COMMON_BYTES {
-        check_available(wanted)?;
+        check_available(wanted.saturating_add(MARGIN_BYTES))?;
     }
     take(fd, range)
 }
@@ -166,8 +169,22 @@ pub(crate) fn sealed_bytes(fd: &impl AsFd) -> io::Result<usize> {
     usize::try_from(status.st_size).map_err(io::Error::other)
 }
 
+/// How many bytes of memory are behind `fd`.
+pub(crate) fn present_bytes(fd: &impl AsFd) -> io::Result<u64> {
+    let status = nix::sys::stat::fstat(fd.as_fd())?;
+    Ok((status.st_blocks as u64).saturating_mul(512))
+}
+
+/// Refuses a copy that this machine has no memory for, before it is made.
+pub(crate) fn check_copy(bytes: usize) -> io::Result<()> {
+    match bytes as u64 {
+        bytes if bytes > SMALL_BYTES => check_available(bytes),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses what this machine cannot give, before it is tried.
-fn check_room(bytes: u64) -> io::Result<()> {
+pub(super) fn check_room(bytes: u64) -> io::Result<()> {
     check_file_limit(bytes)?;
     if bytes > SMALL_BYTES {
         check_available(bytes)?;
@@ -203,6 +220,8 @@ fn check_available(bytes: u64) -> io::Result<()> {
 const SMALL_BYTES: u64 = 16 << 20;
 /// As `SMALL_BYTES`, of what is asked for again and again.
 const COMMON_BYTES: u64 = 1 << 20;
+/// What is asked for in small steps stops so long before there is none left.
+const MARGIN_BYTES: u64 = 16 << 20;
 
 fn too_large(bytes: u64) -> io::Error {
     let message = format!("this machine does not have {bytes} bytes of free memory");
@@ -217,21 +236,35 @@ fn available_bytes() -> Option<u64> {
 }
 
 fn machine_bytes() -> Option<u64> {
-    memory_and_swap("MemAvailable:", "SwapFree:")
-}
-
-/// All the memory and swap there is (proc(5)).
-pub(crate) fn total_bytes() -> Option<u64> {
-    memory_and_swap("MemTotal:", "SwapTotal:")
-}
-
-fn memory_and_swap(memory: &str, swap: &str) -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kilobytes = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.split_ascii_whitespace().next()?.parse::<u64>().ok()
     };
-    Some((kilobytes(memory)? + kilobytes(swap).unwrap_or(0)) << 10)
+    let swap = kilobytes("SwapFree:").unwrap_or(0);
+    Some((kilobytes("MemAvailable:")? + swap) << 10)
+}
+
+/// All the memory and swap that this machine has.
+pub(crate) fn total_bytes() -> u64 {
+    // SAFETY: all zeroes is a valid sysinfo.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills a structure that is there. It cannot fail then.
+    unsafe { libc::sysinfo(&raw mut info) };
+    (info.totalram + info.totalswap).saturating_mul(info.mem_unit.into())
+}
+
+/// How many addresses this process has left, about: of those that processors give to programs
+/// (2⁴⁷ on x86-64), or of `RLIMIT_AS`.
+pub(crate) fn free_addresses() -> usize {
+    const ALL: usize = 1 << 47;
+    let limit = getrlimit(Resource::RLIMIT_AS).map_or(ALL, |(limit, _)| {
+        usize::try_from(limit).unwrap_or(ALL).min(ALL)
+    });
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = text.split_ascii_whitespace().next();
+    let used = pages.and_then(|pages| pages.parse::<usize>().ok());
+    limit.saturating_sub(used.unwrap_or(0).saturating_mul(PAGE_BYTES))
 }
 
 impl Mapping {

@@ -4,11 +4,13 @@
 //! process that holds one descriptor of a file tells no more and no less than one that holds ten.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
 use nix::sys::stat::fstat;
 
 /// Which file it is, and which end of it.
@@ -24,7 +26,13 @@ pub(crate) struct FileId {
 pub(crate) struct SharedFd {
     id: FileId,
     fd: OwnedFd,
+    /// Dropped after `fd`.
+    farewell: Farewell,
 }
+
+/// What is to be done when this process has let go of a file: when this is dropped.
+#[derive(Default)]
+struct Farewell(OnceLock<Box<dyn Fn() + Send + Sync>>);
 
 /// Those of this process.
 static TABLE: Mutex<Option<HashMap<FileId, Weak<SharedFd>>>> = Mutex::new(None);
@@ -48,22 +56,65 @@ impl SharedFd {
         };
         let mut table = table();
         let known = table.get_or_insert_default();
-        if let Some(file) = known.get(&id).and_then(Weak::upgrade) {
-            return Ok(file);
+        let known_one = known.get(&id).and_then(Weak::upgrade);
+        if let Some(file) = &known_one
+            && is_same(file.as_fd(), fd.as_fd())
+        {
+            return Ok(Arc::clone(file));
         }
-        let file = Arc::new(SharedFd { id, fd });
-        known.insert(id, Arc::downgrade(&file));
+        let file = Arc::new(SharedFd {
+            id,
+            fd,
+            farewell: Farewell::default(),
+        });
+        if known_one.is_none() {
+            known.insert(id, Arc::downgrade(&file));
+        }
+        // Dropping it would take the lock of the table.
+        drop(table);
+        drop(known_one);
         Ok(file)
     }
 
     pub(crate) fn id(&self) -> FileId {
         self.id
     }
+
+    /// Has `say` called when this process has let go of it, unless that was said before.
+    pub(crate) fn on_leaving(&self, say: impl Fn() + Send + Sync + 'static) {
+        self.farewell.0.get_or_init(|| Box::new(say));
+    }
+}
+
+/// Whether two descriptors of what looks like the same file are: numbers of pipes and sockets are used
+/// again after 2³² of them (kcmp(2)).
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    /// `KCMP_FILE`: the same open file.
+    const FILE: libc::c_int = 0;
+    let (own, fds) = (std::process::id(), [one.as_raw_fd(), other.as_raw_fd()]);
+    // SAFETY: it takes five integers, and compares.
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, own, own, FILE, fds[0], fds[1]) };
+    // Where the kernel has not got it, or does not allow it, that has to do.
+    order <= 0
 }
 
 impl AsFd for SharedFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if let Some(say) = self.0.get() {
+            say();
+        }
+    }
+}
+
+impl fmt::Debug for Farewell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Farewell").finish_non_exhaustive()
     }
 }
 

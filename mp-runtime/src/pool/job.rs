@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::options::TaskOptions;
 use crate::error::Error;
+use crate::os::event_fd::EventFd;
 use crate::process::Answer;
 use crate::registry::{Catalogue, ProcessFn};
 
@@ -57,6 +58,8 @@ struct Results {
     /// How many will, once that is known.
     expected: Option<usize>,
     waker: Option<Waker>,
+    /// Rung when the last one has arrived.
+    bells: Vec<Arc<EventFd>>,
 }
 
 /// What was taken of a job's results.
@@ -170,8 +173,15 @@ impl Job {
     }
 
     fn wake(&self) {
-        let waker = self.results().waker.take();
+        let mut results = self.results();
+        let waker = results.waker.take();
+        let bells = match results.is_complete() {
+            true => std::mem::take(&mut results.bells),
+            false => Vec::new(),
+        };
+        drop(results);
         self.arrived.notify_all();
+        bells.iter().for_each(|bell| bell.ring());
         if let Some(waker) = waker {
             crate::os::thread::contained(|| waker.wake());
         }
@@ -209,6 +219,21 @@ impl Job {
     /// Whether every result has arrived.
     pub(super) fn is_finished(&self) -> bool {
         self.results().is_complete()
+    }
+
+    /// Rings `bell` when every result has arrived; now if they have.
+    pub(super) fn ring_when_finished(&self, bell: &Arc<EventFd>) {
+        let mut results = self.results();
+        match results.is_complete() {
+            true => bell.ring(),
+            false => results.bells.push(Arc::clone(bell)),
+        }
+    }
+
+    /// Does not ring `bell` any more.
+    pub(super) fn forget(&self, bell: &Arc<EventFd>) {
+        let mut results = self.results();
+        results.bells.retain(|other| !Arc::ptr_eq(other, bell));
     }
 
     /// Waits until every result has arrived or `deadline` has come; tells whether they have.

@@ -12,6 +12,7 @@ use super::core::Core;
 use super::job::{Job, Outcome};
 use super::map::{Feed, Gathered};
 use crate::error::{Error, ErrorKind};
+use crate::os::event_fd::EventFd;
 use crate::registry::ProcessFn;
 use crate::wire::{DecodeError, Decoder};
 
@@ -204,6 +205,16 @@ impl<R> Task<R> {
             }
             arrivals = self.job.wait_take();
         }
+    }
+
+    /// Rings `bell` when its result is there; now if it is.
+    pub(crate) fn ring_when_finished(&self, bell: &Arc<EventFd>) {
+        self.job.ring_when_finished(bell);
+    }
+
+    /// Does not ring `bell` any more.
+    pub(crate) fn forget(&self, bell: &Arc<EventFd>) {
+        self.job.forget(bell);
     }
 
     /// Cancels it; tells whether there was anything left to cancel. What is queued never runs. What

@@ -21,6 +21,12 @@ const LEAST_BYTES: usize = 64 << 20;
 
 const PAGE_BYTES: usize = 4096;
 
+/// So many bytes are not believed to be there: reading what is not would take as much memory.
+const MANY_BYTES: usize = 1 << 20;
+
+/// An expanse takes no more than one part in so many of the addresses that are left.
+const SHARE: usize = 16;
+
 /// An expanse, mapped once in a process however often it comes in, until its last `Arc` is dropped.
 #[derive(Debug)]
 pub(crate) struct Expanse {
@@ -42,19 +48,20 @@ impl Expanse {
     ///
     /// If there are no descriptors, addresses or memory left for it.
     pub(crate) fn create(bytes: usize) -> io::Result<Arc<Expanse>> {
-        let total = memory::total_bytes().unwrap_or(0);
-        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        let total = usize::try_from(memory::total_bytes()).unwrap_or(usize::MAX);
         let mut size = total.clamp(LEAST_BYTES, MOST_BYTES).next_power_of_two();
+        let addresses = memory::free_addresses() / SHARE;
+        size = size.min(addresses.max(LEAST_BYTES));
         if let Some(limit) = memory::file_limit()? {
-            let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-            size = size.min(limit.next_multiple_of(PAGE_BYTES) - PAGE_BYTES);
+            size = size.min(usize::try_from(limit).unwrap_or(usize::MAX));
         }
+        size = size / PAGE_BYTES * PAGE_BYTES;
         loop {
             let fd = memory::reserve(size.max(bytes))?;
             memory::commit(&fd, 0..bytes)?;
             match Expanse::adopt(SharedFd::adopt(fd)?) {
                 // There are fewer addresses left.
-                Err(_) if size / 2 >= LEAST_BYTES => size /= 2,
+                Err(_) if size / 2 >= LEAST_BYTES => size = size / 2 / PAGE_BYTES * PAGE_BYTES,
                 outcome => return outcome,
             }
         }
@@ -88,13 +95,13 @@ impl Expanse {
         self.mapping.bytes()
     }
 
-    /// Has the memory at `range` be there.
+    /// Has the memory at `range` be there, or none of it.
     ///
     /// # Errors
     ///
     /// If there is not enough.
     pub(crate) fn commit(&self, range: Range<usize>) -> io::Result<()> {
-        memory::commit(&self.file, range)
+        memory::commit(&self.file, range.clone()).inspect_err(|_| self.give_back(range))
     }
 
     /// Gives the memory at `range` back to the kernel.
@@ -139,7 +146,7 @@ impl Expanse {
 
     /// Reads `count` elements at `offset`, where nobody writes meanwhile, to the end of `to`.
     /// Whoever writes all the same, against the rules, puts other numbers there. Tells whether they
-    /// are within.
+    /// are within; if they are many, whether so much memory is there at all.
     ///
     /// # Errors
     ///
@@ -155,6 +162,13 @@ impl Expanse {
         let Some(place) = bytes.and_then(|bytes| self.place(offset, bytes)) else {
             return Ok(false);
         };
+        if count * size_of::<T>() > MANY_BYTES {
+            let end = (offset + count * size_of::<T>()) as u64;
+            if memory::present_bytes(&self.file)? < end {
+                return Ok(false);
+            }
+            memory::check_copy(count * size_of::<T>())?;
+        }
         to.try_reserve_exact(count)
             .map_err(|error| io::Error::new(io::ErrorKind::OutOfMemory, error))?;
         let free = to.spare_capacity_mut().as_mut_ptr().cast::<u8>();

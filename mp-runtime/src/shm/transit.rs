@@ -250,12 +250,16 @@ thread_local! {
 /// From now on handles that this thread serializes are noted in `departure`. Gives what they were
 /// noted in before, for [`end_departure`].
 pub(crate) fn begin_departure(departure: Departure) -> Option<Departure> {
-    DEPARTING.replace(Some(departure))
+    // A thread that ends has no place for it any more; nor for handles, then.
+    DEPARTING
+        .try_with(|noted| noted.replace(Some(departure)))
+        .unwrap_or_default()
 }
 
 /// Gives what was noted.
 pub(crate) fn end_departure(before: Option<Departure>) -> Departure {
-    DEPARTING.replace(before).unwrap_or_default()
+    let noted = DEPARTING.try_with(|noted| noted.replace(before));
+    noted.ok().flatten().unwrap_or_default()
 }
 
 /// Runs `decode`; the handles that it deserializes are those of `parcels`, in `cargo`.
@@ -267,7 +271,7 @@ pub(crate) fn arrived<R>(
     struct Restore(Option<Rc<Arrival>>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            ARRIVED.set(self.0.take());
+            let _ = ARRIVED.try_with(|arrived| arrived.replace(self.0.take()));
         }
     }
     let parcels = parcels.into_iter().map(|parcel| (parcel, Cell::new(false)));
@@ -275,7 +279,8 @@ pub(crate) fn arrived<R>(
         cargo: Arc::clone(cargo),
         parcels: parcels.collect(),
     };
-    let _restore = Restore(ARRIVED.replace(Some(Rc::new(arrival))));
+    let before = ARRIVED.try_with(|arrived| arrived.replace(Some(Rc::new(arrival))));
+    let _restore = Restore(before.unwrap_or_default());
     decode()
 }
 
@@ -326,12 +331,13 @@ fn note<S: Serializer>(
     serializer: S,
     parcel: impl FnOnce(&mut Cargo) -> Parcel,
 ) -> Result<S::Ok, S::Error> {
-    let number = DEPARTING.with_borrow_mut(|departure| {
+    let number = DEPARTING.try_with(|departure| {
+        let mut departure = departure.borrow_mut();
         let Departure { cargo, parcels } = departure.as_mut()?;
         parcels.push(parcel(cargo));
         u32::try_from(parcels.len() - 1).ok()
     });
-    match number {
+    match number.ok().flatten() {
         Some(number) => number.serialize(serializer),
         None => Err(S::Error::custom(
             "a handle travels in an argument or a result of a process function, or over a pipe, \
@@ -380,7 +386,8 @@ fn take_in<'de, T, D: Deserializer<'de>>(
     find: impl FnOnce(&Arrival, u32) -> Result<T, String>,
 ) -> Result<T, D::Error> {
     let number = u32::deserialize(deserializer)?;
-    let arrival = ARRIVED.with_borrow(Clone::clone);
+    let arrival = ARRIVED.try_with(|arrived| arrived.borrow().clone());
+    let arrival = arrival.ok().flatten();
     arrival
         .ok_or_else(|| "it did not come as an argument or a result, or over a pipe".to_owned())
         .and_then(|arrival| find(&arrival, number))

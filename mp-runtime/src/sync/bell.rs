@@ -14,7 +14,8 @@
 //! 1. Who wants to sleep sets `SLEEPERS`, then looks once more whether there is something to do, and
 //!    sleeps if the word is still what it left.
 //! 2. Who has made something to do looks at `SLEEPERS` afterwards. If it is set, it counts the word up
-//!    and wakes one. If nobody slept it clears `SLEEPERS`, unless the word has changed since.
+//!    and wakes one. If nobody slept it clears `SLEEPERS`, unless the word has changed since, and then
+//!    wakes all: who went to sleep before it was cleared, on the word as it was, would not be rung for.
 //!
 //! So ringing costs one load while nobody sleeps, and nobody sleeps through what was there before:
 //! each side writes first and looks then, in the one order of all that is `SeqCst`.
@@ -59,18 +60,20 @@ impl Bell {
         let rung = self.0.fetch_add(ONCE, Ordering::SeqCst).wrapping_add(ONCE);
         if futex::wake(&self.0, count) == 0 {
             let quiet = rung & !SLEEPERS;
-            let _ = self
+            let cleared = self
                 .0
                 .compare_exchange(rung, quiet, Ordering::SeqCst, Ordering::Relaxed);
+            if cleared.is_ok() {
+                futex::wake(&self.0, u32::MAX);
+            }
         }
     }
 
     /// Sleeps for `limit` at most, unless there is something to do; `is_ready` looks with `SeqCst`.
-    pub(crate) fn sleep(&self, limit: Duration, is_ready: impl Fn() -> bool) {
+    /// Tells whether nobody ended the sleep.
+    pub(crate) fn sleep(&self, limit: Duration, is_ready: impl Fn() -> bool) -> bool {
         let word = self.0.fetch_or(SLEEPERS, Ordering::SeqCst) | SLEEPERS;
-        if !is_ready() {
-            futex::wait(&self.0, word, limit);
-        }
+        !is_ready() && futex::wait(&self.0, word, limit)
     }
 }
 

@@ -22,8 +22,9 @@ pub(crate) mod statics;
 mod section;
 
 pub(crate) use bell::Bell;
-pub(crate) use patience::{Patience, Slices};
+pub(crate) use patience::Patience;
 pub(crate) use raw_mutex::{RawMutex, Refusal};
+pub(crate) use slots::Slots;
 
 pub use array::{Array, ArrayChunk};
 pub use barrier::{Barrier, BarrierWaitResult};

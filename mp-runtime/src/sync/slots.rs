@@ -24,6 +24,7 @@
 
 use super::atomic::{AtomicU64, Ordering};
 use super::bounds::SLOT_COUNT;
+use crate::shm::Shareable;
 
 /// The bits of a slot that are not the name.
 pub(crate) const MARK: u64 = (1 << NAME_SHIFT) - 1;
@@ -89,6 +90,9 @@ fn first_choice(word: u64) -> usize {
     let id = (word >> NAME_SHIFT) as usize;
     ((id << 3) | ((id >> 3) & 7)) % SLOT_COUNT
 }
+
+// SAFETY: they are atomics, of which every bit pattern is valid.
+unsafe impl Shareable for Slots {}
 
 #[cfg(test)]
 mod tests {

@@ -24,7 +24,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use ipc_channel::ipc::{self, IpcSender, IpcSharedMemory, OpaqueIpcReceiver, OpaqueIpcSender};
 use serde::de::value::Error as IndexError;
@@ -308,7 +308,13 @@ fn probe() -> io::Result<&'static IpcSender<()>> {
     if let Some(probe) = PROBE.get() {
         return Ok(probe);
     }
-    super::prepare()?;
+    // On a thread of its own: what this one sends now would take along what was pushed.
+    let (done, outcome) = mpsc::channel();
+    crate::os::thread::spawn("mp-prepare", move || {
+        // Who asked waits for it.
+        let _ = done.send(super::prepare());
+    })?;
+    outcome.recv().map_err(io::Error::other)??;
     // Its receiver is dropped, so that a message to it goes nowhere: see `discard_pushed`.
     let (sender, _) = ipc::channel()?;
     Ok(PROBE.get_or_init(|| sender))

@@ -15,6 +15,7 @@ mod frame;
 mod freight;
 mod handles;
 mod lane;
+mod loose;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
 pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
+pub(crate) use loose::LooseEnds;
 
 /// How deep values may nest. Each level costs stack on both sides, and the other side may be
 /// hostile; `serde_json` stops at 128.

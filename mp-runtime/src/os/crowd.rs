@@ -12,12 +12,12 @@ const TRIES: u32 = 500;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether that is why nothing was sent.
-pub(super) fn is_crowded(error: &io::Error) -> bool {
+pub(crate) fn is_crowded(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ETOOMANYREFS)
 }
 
 /// Calls `send` again and again while that is why it fails, for a second.
-pub(super) fn insist(send: impl Fn() -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn insist(mut send: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     for _ in 0..TRIES {
         match send() {
             Err(error) if is_crowded(&error) => std::thread::sleep(PAUSE),
