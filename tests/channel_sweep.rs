@@ -727,6 +727,68 @@ fn promise_12_whoever_closes_a_queue_is_killed() {
 }
 
 #[mp::test]
+fn promise_12_whoever_gets_work_and_does_it_is_killed_and_join_ends() {
+    let _alone = sweep::alone();
+    let new = || {
+        let queue = Queue::<u64>::bounded(3).unwrap();
+        (1..=2).for_each(|number| queue.put(number).unwrap());
+        queue
+    };
+    let queue = RefCell::new(new());
+    let ring = RefCell::new(None);
+    let is_done = Shared::new(AtomicU32::new(0)).unwrap();
+    let of_work = Sweep::of(|| {
+        let queue = queue.borrow();
+        assert_eq!(queue.get().unwrap(), 1);
+        queue.task_done().unwrap();
+        is_done.store(1, Ordering::SeqCst);
+    })
+    .begin(|| {
+        ring.replace(Some(RingFile::of(|| drop(queue.replace(new())))));
+        is_done.store(0, Ordering::SeqCst);
+    })
+    .warm(|| {
+        let other = new();
+        other.get().unwrap();
+        other.task_done().unwrap();
+    });
+    let check = |kill: &Kill| {
+        let queue = queue.borrow();
+        let is_taken = queue.len() == 1;
+        for number in 1 + u64::from(is_taken)..=2 {
+            assert_eq!(queue.get_timeout(GENEROUS).unwrap(), number);
+            queue.task_done().unwrap();
+        }
+        // Who has taken it is dead: nobody waits for it.
+        let is_lost = match queue.join() {
+            Ok(()) => false,
+            Err(error) => {
+                assert_eq!(error.process_id(), Some(kill.pid));
+                queue.task_done().unwrap();
+                queue.join().unwrap();
+                true
+            }
+        };
+        assert!(
+            !is_lost || is_taken && is_done.load(Ordering::SeqCst) == 0,
+            "{kill:?}"
+        );
+        is_lost
+    };
+    sweep(&of_work, check);
+    let low_word = |name: &str| {
+        let ring = ring.borrow();
+        ring.as_ref().map_or(0, |ring: &RingFile| ring.word(name)) & 0xffff_ffff
+    };
+    within(LIMIT, || {
+        let has_it = || low_word("HEAD") == 1;
+        of_work.kill_when(has_it, |kill| assert!(check(kill)));
+        let has_done_it = || low_word("DONE") == 1;
+        of_work.kill_when(has_done_it, |kill| assert!(!check(kill)));
+    });
+}
+
+#[mp::test]
 fn promise_12_whoever_says_that_work_is_done_is_killed() {
     let _alone = sweep::alone();
     let queue = Queue::<u64>::bounded(3).unwrap();

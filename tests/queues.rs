@@ -399,6 +399,63 @@ fn work_of_whoever_is_killed_stays_undone_and_join_timeout_says_so() {
     });
 }
 
+#[mp::test]
+fn join_ends_when_those_who_had_all_that_is_left_were_killed() {
+    within(LIMIT, || {
+        let (queue, got) = (Queue::unbounded().unwrap(), counter());
+        queue.put(1).unwrap();
+        let process = mp::spawn!(get_and_linger(queue.clone(), got.clone())).unwrap();
+        until(|| got.load(Ordering::SeqCst) == 1);
+        let id = process.id();
+        process.kill().unwrap();
+        process.wait();
+        let error = queue.join().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.process_id()),
+            (ErrorKind::Died, Some(id))
+        );
+        queue.task_done().unwrap();
+        queue.join().unwrap();
+    });
+}
+
+#[mp::process_fn]
+fn get_some(queue: Queue<u64>, count: u64) -> Vec<u64> {
+    (0..count).map(|_| queue.get().unwrap()).collect()
+}
+
+#[mp::process_fn]
+fn get_and_do_when(queue: Queue<u64>, count: u64, may_do: Shared<AtomicU64>) {
+    (0..count).for_each(|_| drop(queue.get().map(|_| may_do.fetch_add(1, Ordering::SeqCst))));
+    until(|| may_do.load(Ordering::SeqCst) > count);
+    (0..count).for_each(|_| queue.task_done().unwrap());
+}
+
+#[mp::test]
+#[ignore = "what another process says is done counts as lost with the one that got it"]
+fn work_that_others_than_those_who_got_it_say_is_done_is_not_lost() {
+    within(LIMIT, || {
+        let queue = Queue::unbounded().unwrap();
+        (0..5).for_each(|number| queue.put(number).unwrap());
+        let got = mp::spawn!(get_some(queue.clone(), 5))
+            .unwrap()
+            .join()
+            .unwrap();
+        got.iter().for_each(|_| queue.task_done().unwrap());
+        queue.join().unwrap();
+        // Somebody who lives has these.
+        (0..3).for_each(|number| queue.put(number).unwrap());
+        let may_do = counter();
+        let process = mp::spawn!(get_and_do_when(queue.clone(), 3, may_do.clone())).unwrap();
+        until(|| may_do.load(Ordering::SeqCst) == 3);
+        let error = queue.join_timeout(SHORT).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+        may_do.store(4, Ordering::SeqCst);
+        queue.join().unwrap();
+        process.join().unwrap();
+    });
+}
+
 // Handles.
 
 #[derive(Serialize, Deserialize)]

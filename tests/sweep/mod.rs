@@ -39,7 +39,6 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 /// A victim that was killed.
 #[derive(Debug)]
 pub(crate) struct Kill {
-    #[allow(dead_code, reason = "channels do not tell who died")]
     pub(crate) pid: u32,
     /// How many steps of the operation it has done.
     pub(crate) steps: usize,
