@@ -3,15 +3,10 @@
 
 mod measure;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-
+use measure::place::Place;
 use measure::robust::RobustValue;
 use measure::{Contest, Failure, size};
-use mp::{Pool, ProcessFn, Shared, Value};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
+use mp::{Pool, ProcessFn, Value};
 
 fn add_to(value: &Value<u64>, times: usize) -> Result<(), mp::Error> {
     for _ in 0..times {
@@ -24,62 +19,30 @@ fn add_to_robust(value: &RobustValue, times: usize) -> Result<(), Failure> {
     (0..times).try_for_each(|_| value.add_one())
 }
 
-/// Where two workers meet that are to contend.
-#[derive(Clone, Serialize, Deserialize)]
-struct Rendezvous {
-    arrived: Shared<AtomicU32>,
-    processor: usize,
-}
-
-/// Comes back when both are here, each on a processor of its own: on one processor they would take
-/// turns, and contend when one is preempted with the lock, which is next to never.
-fn meet(Rendezvous { arrived, processor }: &Rendezvous) -> Result<(), nix::Error> {
-    let mut set = CpuSet::new();
-    set.set(*processor)?;
-    sched_setaffinity(Pid::from_raw(0), &set)?;
-    arrived.fetch_add(1, Ordering::AcqRel);
-    while arrived.load(Ordering::Acquire) < 2 {
-        thread::yield_now();
-    }
-    Ok(())
-}
-
 #[mp::process_fn]
-fn contend(value: Value<u64>, place: Rendezvous, times: usize) -> Result<(), String> {
-    meet(&place).map_err(|error| error.to_string())?;
+fn contend(value: Value<u64>, place: Place, times: usize) -> Result<(), String> {
+    place.meet().map_err(|error| error.to_string())?;
     add_to(&value, times).map_err(|error| error.to_string())
 }
 
 #[mp::process_fn]
-fn contend_robust(value: RobustValue, place: Rendezvous, times: usize) -> Result<(), String> {
-    meet(&place).map_err(|error| error.to_string())?;
+fn contend_robust(value: RobustValue, place: Place, times: usize) -> Result<(), String> {
+    place.meet().map_err(|error| error.to_string())?;
     add_to_robust(&value, times).map_err(|error| error.to_string())
 }
 
 /// Has both workers of the pool add to `value` at once.
 fn by_two<F, V>(pool: &Pool, add: F, value: &V, times: usize) -> Result<(), Failure>
 where
-    F: ProcessFn<Args = (V, Rendezvous, usize), Output = Result<(), String>>,
+    F: ProcessFn<Args = (V, Place, usize), Output = Result<(), String>>,
     V: Clone,
 {
-    let arrived = Shared::new(AtomicU32::new(0))?;
-    let tasks = processors()?.map(|processor| {
-        let arrived = arrived.clone();
-        let place = Rendezvous { arrived, processor };
-        pool.submit(add, (value.clone(), place, times))
-    });
+    let places = Place::two()?;
+    let tasks = places.map(|place| pool.submit(add, (value.clone(), place, times)));
     for task in tasks {
         task?.join()??;
     }
     Ok(())
-}
-
-/// Two that this process may run on; if there is one only, that one twice.
-fn processors() -> Result<[usize; 2], Failure> {
-    let set = sched_getaffinity(Pid::from_raw(0))?;
-    let mut all = (0..CpuSet::count()).filter(|&processor| set.is_set(processor) == Ok(true));
-    let first = all.next().ok_or("there is no processor")?;
-    Ok([first, all.next().unwrap_or(first)])
 }
 
 fn main() -> Result<(), Failure> {

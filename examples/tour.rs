@@ -1,6 +1,7 @@
 //! The programs of a Python `multiprocessing` tutorial: `cargo run --release --example tour`. It
 //! takes half a minute, most of which is spent asleep on purpose.
 
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -64,6 +65,42 @@ fn race(lock: Option<Lock>) -> Result<u32, Error> {
     Ok(20 - total[0].load(SeqCst))
 }
 
+/// What it finds out is not returned, but put into a queue, by however many. (Without the black box
+/// the compiler would find the formula, and nothing would be left to compute.)
+#[mp::process_fn]
+fn sum_into(results: Queue<u128>, n: u32) {
+    let terms = (0..n)
+        .map(|i| u128::from(black_box(i)))
+        .map(|i| i + i * i + i * i * i);
+    results.put(terms.sum()).expect("the queue is open");
+}
+
+/// The sum of what two processes put into one queue. They may be gone before anybody gets it.
+fn queue_of_two_processes(n: u32) -> Result<u128, Error> {
+    let results = Queue::unbounded()?;
+    let one = mp::spawn!(sum_into(results.clone(), n))?;
+    let two = mp::spawn!(sum_into(results.clone(), n))?;
+    one.join()?;
+    two.join()?;
+    Ok(results.get()? + results.get()?)
+}
+
+fn queue_of_two_threads(n: u32) -> Result<u128, Error> {
+    let results = Queue::unbounded()?;
+    thread::scope(|scope| {
+        scope.spawn(|| sum_into(results.clone(), n));
+        scope.spawn(|| sum_into(results.clone(), n));
+    });
+    Ok(results.get()? + results.get()?)
+}
+
+fn queue_of_one(n: u32) -> Result<u128, Error> {
+    let results = Queue::unbounded()?;
+    sum_into(results.clone(), n);
+    sum_into(results.clone(), n);
+    Ok(results.get()? + results.get()?)
+}
+
 fn timed<R: std::fmt::Debug>(what: &str, run: impl FnOnce() -> R) -> R {
     let start = Instant::now();
     let result = run();
@@ -99,5 +136,11 @@ fn main() -> Result<(), Error> {
     println!("shared: {}, {:?}", number.get()?, array.lock()?);
     println!("lost without a lock: {}", race(None)?);
     println!("lost with a lock: {}", race(Some(mp::shared!(())?))?);
+    println!("through a queue: {}", queue_of_two_processes(1000)?);
+    timed("a queue, one does it all", || queue_of_one(10 * TERMS))?;
+    timed("a queue, two threads", || queue_of_two_threads(10 * TERMS))?;
+    timed("a queue, two processes", || {
+        queue_of_two_processes(10 * TERMS)
+    })?;
     Ok(())
 }

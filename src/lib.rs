@@ -43,9 +43,12 @@
 //! | an array that each worker fills a part of | [`Array::split`], an [`ArrayChunk`] each |
 //! | an array that all change, one at a time | [`Array`], and its lock |
 //! | one at a time for something else, such as a file | [`Lock`] |
+//! | a stream of values from some processes to others, which ends by itself | [`channel`], a [`Sender`] and a [`Receiver`] |
+//! | the same without a bound; senders never wait | [`unbounded_channel`] |
+//! | one place where everybody puts and gets, until it is closed | [`Queue`] |
 //! | a talk between two processes, handles included | [`pipe`], a [`Connection`] each |
 //! | the first of several processes, tasks and connections | [`wait_any`] |
-//! | your own types in all of these | [`derive(Shareable)`](derive@Shareable) |
+//! | your own types in shared memory | [`derive(Shareable)`](derive@Shareable) |
 //!
 //! # Rules
 //!

@@ -1,7 +1,7 @@
 //! What the benches share: rounds, medians, tables, and the raw side of each comparison.
 //!
-//! Each figure is the median of several rounds, and the contestants take turns within a round, so
-//! that a noisy moment of the machine hits them all. `--quick`, or `MP_BENCH_QUICK=1`, runs small.
+//! Each figure is the median of several rounds, with the least beside it, and the contestants take
+//! turns within a round, so that a noisy moment of the machine hits them all. `--quick`, or `MP_BENCH_QUICK=1`, runs small.
 
 #![allow(
     dead_code,
@@ -10,6 +10,9 @@
 
 #[expect(unsafe_code, reason = "the peer of shared memory is raw calls")]
 pub(crate) mod page;
+pub(crate) mod place;
+#[expect(unsafe_code, reason = "a futex is a raw call, and the peer of ours")]
+pub(crate) mod ping;
 #[expect(
     unsafe_code,
     reason = "a mutex of POSIX threads is raw calls, and the peer of ours"
@@ -23,7 +26,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
@@ -48,7 +51,7 @@ pub(crate) struct Contestant<'a> {
     name: String,
     /// How many operations one run is.
     operations: usize,
-    run: Box<dyn FnMut() -> Result<(), Failure> + 'a>,
+    run: Box<dyn FnMut() -> Result<Duration, Failure> + 'a>,
     seconds: Vec<f64>,
 }
 
@@ -57,6 +60,8 @@ pub(crate) struct Contest<'a> {
     title: String,
     /// How many operations one run of a contestant is, unless it says otherwise.
     operations: usize,
+    /// How many bytes one operation moves, if that is what it is about.
+    bytes: Option<usize>,
     contestants: Vec<Contestant<'a>>,
     notes: Vec<String>,
 }
@@ -66,8 +71,18 @@ impl<'a> Contest<'a> {
         Contest {
             title: title.into(),
             operations,
+            bytes: None,
             contestants: Vec::new(),
             notes: Vec::new(),
+        }
+    }
+
+    /// As [`new`](Contest::new), of operations that move so many bytes each.
+    pub(crate) fn rated(title: impl Into<String>, operations: usize, bytes: usize) -> Contest<'a> {
+        let contest = Contest::new(title, operations);
+        Contest {
+            bytes: Some(bytes),
+            ..contest
         }
     }
 
@@ -85,7 +100,21 @@ impl<'a> Contest<'a> {
         &mut self,
         name: impl Into<String>,
         operations: usize,
-        run: impl FnMut() -> Result<(), Failure> + 'a,
+        mut run: impl FnMut() -> Result<(), Failure> + 'a,
+    ) {
+        self.enter_timed(name, operations, move || {
+            let start = Instant::now();
+            run()?;
+            Ok(start.elapsed())
+        });
+    }
+
+    /// Adds a contestant that tells how long its so many operations took, without what was between.
+    pub(crate) fn enter_timed(
+        &mut self,
+        name: impl Into<String>,
+        operations: usize,
+        run: impl FnMut() -> Result<Duration, Failure> + 'a,
     ) {
         self.contestants.push(Contestant {
             name: name.into(),
@@ -103,6 +132,9 @@ impl<'a> Contest<'a> {
     /// Adds what a script of `benches/python` measures: it prints lines of a name and seconds for
     /// one operation.
     fn python(&mut self, script: &str, arguments: &[usize]) -> Vec<(String, f64)> {
+        if script.is_empty() {
+            return Vec::new();
+        }
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("benches/python")
             .join(script);
@@ -132,7 +164,8 @@ impl<'a> Contest<'a> {
             .collect()
     }
 
-    /// Runs all of it and prints the table; `script` and its arguments add Python's figures.
+    /// Runs all of it and prints the table; `script` and its arguments add Python's figures, if it
+    /// has a name.
     pub(crate) fn run(
         mut self,
         rounds: usize,
@@ -145,31 +178,45 @@ impl<'a> Contest<'a> {
         }
         for _ in 0..size(rounds, 3) {
             for contestant in &mut self.contestants {
-                let start = Instant::now();
-                (contestant.run)()?;
-                let seconds = start.elapsed().as_secs_f64();
+                let seconds = (contestant.run)()?.as_secs_f64();
                 (contestant.seconds).push(seconds / contestant.operations as f64);
             }
         }
         let mut rows: Vec<_> = (self.contestants.iter_mut())
-            .map(|contestant| (contestant.name.clone(), median(&mut contestant.seconds)))
+            .map(|contestant| {
+                let median = median(&mut contestant.seconds);
+                let least = contestant.seconds.first().copied();
+                (contestant.name.clone(), median, least)
+            })
             .collect();
-        rows.extend(self.python(script, arguments));
+        let python = self.python(script, arguments);
+        rows.extend(
+            python
+                .into_iter()
+                .map(|(name, median)| (name, median, None)),
+        );
         self.print(&rows);
         Ok(())
     }
 
-    fn print(&self, rows: &[(String, f64)]) {
-        let ours = rows.first().map_or(0.0, |(_, seconds)| *seconds);
-        println!("{:58} {:>10} {:>10}", self.title, "median", "ours takes");
-        for (row, (name, seconds)) in rows.iter().enumerate() {
+    fn print(&self, rows: &[(String, f64, Option<f64>)]) {
+        let ours = rows.first().map_or(0.0, |(_, seconds, _)| *seconds);
+        println!(
+            "{:58} {:>10} {:>10} {:>10}",
+            self.title, "median", "least", "ours takes"
+        );
+        for (row, (name, seconds, least)) in rows.iter().enumerate() {
             let ratio = match row {
                 0 => String::new(),
                 _ if ours < seconds / 100.0 => format!("1/{:.0}", seconds / ours),
                 _ => format!("{:.2} x", ours / seconds),
             };
+            let least = least.map_or(String::new(), |least| Seconds(least).to_string());
+            let rate = (self.bytes).map_or(String::new(), |bytes| {
+                format!("{:7.2} GB/s", bytes as f64 / seconds / 1e9)
+            });
             println!(
-                "  {name:56} {:>10} {ratio:>10}",
+                "  {name:56} {:>10} {least:>10} {ratio:>10}{rate}",
                 Seconds(*seconds).to_string()
             );
         }
