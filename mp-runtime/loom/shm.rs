@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 #[path = "../src/shm/shareable.rs"]
 mod shareable;
+mod expanse;
 
+pub(crate) use expanse::Expanse;
 pub use shareable::{Content, Mend, Shareable};
 
 /// No memory is shared here: nobody has a region.

@@ -42,8 +42,8 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, _limit: Duration) -> bool {
     sleep(address_of(word), || word.load(Ordering::SeqCst) == expected)
 }
 
-pub(crate) fn wake(word: &AtomicU32, count: u32) {
-    rouse(address_of(word), count);
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    rouse(address_of(word), count)
 }
 
 pub(crate) fn wait_low(word: &AtomicU64, expected: u64, _limit: Duration) -> bool {
@@ -81,20 +81,24 @@ fn sleep(address: usize, is_as_expected: impl Fn() -> bool) -> bool {
     false
 }
 
-fn rouse(address: usize, count: u32) {
+/// How many it woke.
+fn rouse(address: usize, count: u32) -> u32 {
     identity::step();
     if SLEEP.get() == Sleep::Slice || identity::is_dead() {
-        return;
+        return 0;
     }
     let mut sleepers = lock();
-    for _ in 0..count {
+    let mut woken = 0;
+    while woken < count {
         let first = sleepers.asleep.iter().position(|&(at, _)| at == address);
         match first {
             Some(index) => sleepers.asleep.remove(index),
             None => break,
         };
+        woken += 1;
     }
     WOKEN.notify_all();
+    woken
 }
 
 fn lock() -> MutexGuard<'static, Sleepers> {

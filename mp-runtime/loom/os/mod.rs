@@ -3,3 +3,5 @@
 pub(crate) mod clock;
 pub(crate) mod futex;
 pub(crate) mod identity;
+pub(crate) mod limit;
+pub(crate) mod shared_fd;

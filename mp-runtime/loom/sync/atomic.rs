@@ -14,12 +14,20 @@ use crate::os::identity;
 pub(crate) use loom::sync::atomic::{Ordering, fence};
 
 /// More than any model needs.
-const POOL_SIZE: usize = 12;
+const POOL_SIZE: usize = 40;
 
-#[derive(Default)]
 struct Pool {
     atomics: [looms::AtomicU64; POOL_SIZE],
     used: Cell<usize>,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            atomics: std::array::from_fn(|_| looms::AtomicU64::new(0)),
+            used: Cell::new(0),
+        }
+    }
 }
 
 // SAFETY: loom runs all threads of a model on one.
@@ -56,7 +64,7 @@ fn access<R>(ordering: Ordering, otherwise: R, access: impl FnOnce() -> R) -> R 
 
 macro_rules! atomic {
     ($name:ident $number:ty) => {
-        #[derive(Debug)]
+        #[derive(Debug, Default)]
         pub(crate) struct $name {
             initial: $number,
             place: OnceCell<usize>,
@@ -80,6 +88,11 @@ macro_rules! atomic {
                     .place
                     .get_or_init(|| POOL.used.replace(POOL.used.get() + 1));
                 &POOL.atomics[*place]
+            }
+
+            /// Stores 0, as the kernel does, which is no step of a thread.
+            pub(crate) fn clear(&self) {
+                self.atomic().store(self.inner(0), Ordering::Relaxed);
             }
 
             fn inner(&self, value: $number) -> u64 {

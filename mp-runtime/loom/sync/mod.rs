@@ -15,6 +15,8 @@ pub(crate) mod atomic;
 mod bounds;
 #[path = "../../src/sync/patience.rs"]
 pub(crate) mod patience;
+#[path = "../../src/sync/bell.rs"]
+mod bell;
 #[path = "../../src/sync/poison.rs"]
 mod poison;
 #[path = "../../src/sync/raw_mutex.rs"]
@@ -37,9 +39,13 @@ mod once;
 mod barrier;
 
 pub(crate) use barrier::Barrier;
+pub(crate) use bell::Bell;
 pub(crate) use condvar::Condvar;
 pub(crate) use event::Event;
 pub(crate) use mutex::{Mutex, MutexGuard};
 pub(crate) use once::Once;
+pub(crate) use patience::Patience;
 pub(crate) use poison::PoisonCause;
+pub(crate) use raw_mutex::{RawMutex, Refusal};
 pub(crate) use semaphore::Semaphore;
+pub(crate) use slots::Slots;

@@ -2,6 +2,7 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `bounds.rs` | how large a ring is, and its parts |
 //! | `room.rs` | where in a ring the next message goes |
 //! | `ring.rs` | the protocol: who may write what, and what is left when somebody dies |
 //! | `wait.rs` | how long somebody looks before it sleeps |
@@ -13,6 +14,7 @@
 //! | `line.rs` | the protocol of a pipe: who waits for whom, and what is left when somebody dies |
 //! | `pipe.rs` | `Connection` |
 
+mod bounds;
 mod room;
 mod wait;
 mod takers;
@@ -24,6 +26,8 @@ mod queue;
 mod letter;
 mod line;
 mod pipe;
+#[cfg(test)]
+mod tests;
 
 pub use codec::Portable;
 pub use error::SendError;

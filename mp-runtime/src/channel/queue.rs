@@ -183,7 +183,7 @@ impl<T> Queue<T> {
 
     /// Waits until [`task_done`](Queue::task_done) was called for every value that was put, by the
     /// process that got it; the last of these calls wakes it. A process that dies in between never
-    /// calls it: once all other values are worked off, that is an error. (A [`Pool`](crate::Pool)
+    /// calls it: once all other values are worked off, that is an error. (A [`Pool`](crate::pool::Pool)
     /// tells of each task what became of it.)
     ///
     /// ```

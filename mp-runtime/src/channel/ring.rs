@@ -82,6 +82,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds::{
+    FIRST_UNITS, KEPT_UNITS, LONGEST_GROWTH, MOST_KEPT_UNITS, PAGE_UNITS, UNIT_BYTES, WARM_UNITS,
+};
 use super::room::{Bounds, Cursor, Room, find_room};
 use super::takers::{OwnPlace, Takers};
 use super::wait::{Eagerness, Look, Wait};
@@ -90,7 +93,6 @@ use crate::shm::Expanse;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Bell, Patience, RawMutex, Refusal};
 
-const UNIT_BYTES: usize = 16;
 const WORD_BYTES: usize = size_of::<u64>();
 
 // What different sides write is 128 bytes apart: processors fetch lines in pairs.
@@ -112,23 +114,14 @@ const FINISHED: usize = 1028;
 const TAKERS: usize = 1152;
 const RING: usize = 4096;
 
+const FIRST_BYTES: usize = FIRST_UNITS as usize * UNIT_BYTES;
+
 const KIND_SHIFT: u32 = 48;
 const MESSAGE: u64 = 0x4d67;
 const JUMP: u64 = 0x4a70;
 const VALUE_MASK: u64 = (1 << KIND_SHIFT) - 1;
 /// So many jumps in a row there are at most: of a rewind, and of the message behind it.
 const JUMP_LIMIT: usize = 2;
-
-/// So much of a ring is used over and over before it grows: it fits into the caches next to
-/// something else.
-const WARM_UNITS: u32 = (128 << 10) / UNIT_BYTES as u32;
-/// What there is at the beginning.
-const FIRST_BYTES: usize = 4 * RING;
-/// A ring grows by half of what it has, up to so much at a time, and by what it needs.
-const LONGEST_GROWTH: u32 = (4 << 20) / UNIT_BYTES as u32;
-/// An empty ring keeps so much memory, or four times what its last message took, up to the second.
-const KEPT_UNITS: u32 = (16 << 20) / UNIT_BYTES as u32;
-const MOST_KEPT_UNITS: u32 = (256 << 20) / UNIT_BYTES as u32;
 
 /// How long somebody waits for a lock who does not want to wait for a message: its owner is at work,
 /// or dead, and not asleep.
@@ -241,8 +234,8 @@ impl Ring {
     /// If there are no descriptors, addresses or memory left for it.
     pub(crate) fn create(capacity: u32) -> io::Result<Ring> {
         let ring = Ring::over(Expanse::create(RING + FIRST_BYTES)?)?;
-        let first = (FIRST_BYTES / UNIT_BYTES) as u64;
-        ring.word(COMMITTED).store(first, Ordering::Relaxed);
+        ring.word(COMMITTED)
+            .store(u64::from(FIRST_UNITS), Ordering::Relaxed);
         let shape = u64::from(capacity);
         ring.word(CAPACITY).store(shape, Ordering::Relaxed);
         Ok(Ring { capacity, ..ring })
@@ -496,8 +489,7 @@ impl Ring {
         let committed = self.committed();
         let ample = committed.saturating_add((committed / 2).min(LONGEST_GROWTH));
         // Whole pages, as far as there are any.
-        let page = (RING / UNIT_BYTES) as u32;
-        let wanted = end.max(ample).checked_next_multiple_of(page);
+        let wanted = end.max(ample).checked_next_multiple_of(PAGE_UNITS);
         let wanted = wanted.unwrap_or(self.size).min(self.size).max(end);
         self.memory
             .commit(offset_of(committed)..offset_of(wanted))?;
@@ -689,13 +681,13 @@ impl Ring {
     /// A message was worked off. Tells whether there was one that was not.
     pub(crate) fn note_done(&self) -> bool {
         let done = self.flag(DONE);
-        self.takers().note_done();
         let counted = done.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| {
             (self.put_count() != count).then(|| count.wrapping_add(1))
         });
         if self.unfinished() == 0 {
             self.bell(FINISHED).ring_for_all();
         }
+        self.takers().note_done();
         counted.is_ok()
     }
 

@@ -12,14 +12,14 @@
 //!
 //! 1. A process enters its name before it gets a value for the first time, and finds its place again by
 //!    what it remembers.
-//! 2. It counts a value before it has taken it, and discounts it before it says that it is worked
+//! 2. It counts a value before it has taken it, and discounts it after it has said that it is worked
 //!    off.
 //! 3. The slot of a dead process is used again if its count is 0.
 //!
 //! # Death
 //!
-//! Who dies with values in hand leaves its count. Who dies between counting a value and taking it
-//! leaves one too many: then somebody may be told that a value was lost which somebody else has.
+//! Who dies with values in hand leaves its count. Who dies between counting a value and taking it, or
+//! between saying that it is worked off and discounting it, leaves one too many: then somebody may be told that a value was lost which somebody else has.
 //! Processes that found no slot are not counted. Any bits are a count.
 
 use crate::os::identity::ProcessName;
@@ -94,7 +94,7 @@ impl Takers<'_> {
         }
     }
 
-    /// This process is about to say that it has worked a value off.
+    /// This process has said that it has worked a value off.
     pub(super) fn note_done(&self) {
         if let Some(count) = self.own_count() {
             // One that somebody else has got is not counted here.
