@@ -276,7 +276,6 @@ fn program_without_files() {
 }
 
 #[test]
-#[ignore = "a limit below a page is an overflow"]
 fn promise_23_any_limit_on_files_is_an_error_and_no_panic() {
     check("program_without_files");
 }
