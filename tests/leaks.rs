@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcSender};
-use mp::{Pool, TaskOptions};
+use mp::{Pool, Queue, Receiver, Sender, TaskOptions};
 
 use programs::Directory;
 use watchdog::within;
@@ -40,6 +40,15 @@ fn die() {
 #[mp::process_fn]
 fn fail() {
     panic!("as always");
+}
+
+#[mp::process_fn]
+fn pass(from: Receiver<u64>, to: Sender<u64>, queue: Queue<u64>) -> Queue<u64> {
+    for number in from {
+        to.send(number).expect("the parent receives");
+        queue.put(number).expect("it is open");
+    }
+    queue
 }
 
 #[mp::process_fn]
@@ -270,6 +279,72 @@ fn program_of_handles() {
 #[test]
 fn promise_21_handles_in_arguments_and_results_leave_nothing() {
     check("program_of_handles");
+}
+
+#[mp::test]
+#[ignore = "a program that another test runs"]
+fn program_of_channels() {
+    program("program_of_channels", || {
+        check_round(20, 1000, |count| {
+            for number in 0..count {
+                let (tx, rx) = match number % 2 {
+                    0 => mp::channel(4),
+                    _ => mp::unbounded_channel(),
+                }
+                .expect("a channel can be made");
+                tx.send(vec![number; number % 100 * 100])
+                    .expect("there is a receiver");
+                // Some are dropped full.
+                if number % 3 == 0 {
+                    assert_eq!(
+                        rx.recv().map(|message| message.len()).ok(),
+                        Some(number % 100 * 100)
+                    );
+                }
+            }
+            for number in 0..count {
+                let queue = match number % 2 {
+                    0 => Queue::bounded(4),
+                    _ => Queue::unbounded(),
+                }
+                .expect("a queue can be made");
+                queue.put("x".repeat(number)).expect("it is open");
+                if number % 3 == 0 {
+                    queue.close();
+                }
+            }
+        });
+        // The same with other processes in it.
+        let pool = Pool::new(2).expect("a pool can be started");
+        let worker = || pool.apply(descriptors, ()).expect("it returns").len();
+        let round = |count: usize| {
+            for number in 0..count as u64 {
+                let (to, there) = mp::channel(4).expect("a channel can be made");
+                let (back, from) = mp::unbounded_channel().expect("a channel can be made");
+                let queue = Queue::unbounded().expect("a queue can be made");
+                let task = pool.submit(pass, (there, back, queue));
+                let task = task.expect("it is open");
+                to.send(number).expect("the worker receives");
+                drop(to);
+                assert_eq!(from.iter().collect::<Vec<_>>(), [number]);
+                let queue = task.join().expect("it returns");
+                assert_eq!(queue.get().ok(), Some(number));
+            }
+        };
+        round(50);
+        let before = worker().max(worker());
+        check_round(50, 300, round);
+        let after = worker().max(worker());
+        assert!(
+            after <= before,
+            "a worker had {before} descriptors, and has {after}"
+        );
+    });
+}
+
+#[test]
+fn promise_21_a_thousand_channels_and_queues_leave_nothing() {
+    check("program_of_channels");
 }
 
 #[mp::test]

@@ -168,6 +168,21 @@ impl<'s> Sweep<'s> {
         }
     }
 
+    /// Kills a victim as soon as `is_there`, which is asked after each step, and calls `check`.
+    #[allow(dead_code, reason = "not every file knows where")]
+    #[track_caller]
+    pub(crate) fn kill_when(&self, is_there: impl Fn() -> bool, mut check: impl FnMut(&Kill)) {
+        let _pinned = Pinned::here();
+        (self.begin)();
+        let victim = Victim::start(&self.warm, &self.operation);
+        let kill = victim.step(STEP_LIMIT, &self.before_step, is_there);
+        let is_there = !kill.is_complete && kill.steps < STEP_LIMIT;
+        assert!(is_there, "it never comes there");
+        victim.kill();
+        check(&kill);
+        victim.collect();
+    }
+
     /// Kills a victim, and calls `check`, before the body is collected or after that.
     fn kill_after(
         &self,
@@ -177,7 +192,7 @@ impl<'s> Sweep<'s> {
     ) -> Kill {
         (self.begin)();
         let victim = Victim::start(&self.warm, &self.operation);
-        let kill = victim.step(steps, &self.before_step);
+        let kill = victim.step(steps, &self.before_step, || false);
         victim.kill();
         if !is_collected_late {
             victim.collect();
@@ -234,7 +249,8 @@ impl Victim {
         waitpid(self.0, None).expect("it is our child")
     }
 
-    fn step(&self, steps: usize, before_step: impl Fn(usize)) -> Kill {
+    /// Lets it take so many steps, or fewer if it `is_there` before.
+    fn step(&self, steps: usize, before_step: impl Fn(usize), is_there: impl Fn() -> bool) -> Kill {
         let kill = |steps, is_complete| Kill {
             pid: self.0.as_raw().cast_unsigned(),
             steps,
@@ -244,6 +260,9 @@ impl Victim {
             before_step(done);
             ptrace::step(self.0, None).expect("it is stopped");
             match self.wait() {
+                WaitStatus::Stopped(_, Signal::SIGTRAP) if is_there() => {
+                    return kill(done + 1, false);
+                }
                 WaitStatus::Stopped(_, Signal::SIGTRAP) => {}
                 WaitStatus::Stopped(_, Signal::SIGSTOP) => return kill(done + 1, true),
                 other => panic!("the operation failed: {other:?}"),

@@ -433,6 +433,20 @@ impl Bond {
     pub(crate) fn drop_chunk(&self) -> bool {
         self.0.fetch_or(DROPPED, Ordering::AcqRel) & ENDED == 0
     }
+
+    /// Whether the message is no more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.load(Ordering::Acquire) & ENDED != 0
+    }
+
+    /// The chunk is still here, and its message is no more: it can be put into another. Tells
+    /// whether it is so.
+    #[must_use]
+    pub(crate) fn renew(&self) -> bool {
+        self.0
+            .compare_exchange(ENDED, 0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
 }
 
 /// A part in a message. When this ends, at the latest when it is dropped, the part comes back,
@@ -442,8 +456,8 @@ pub(crate) struct Loan {
     leases: Leases,
     part: Part,
     bond: Arc<Bond>,
-    /// From now on the message is its receiver's.
-    is_handed_over: AtomicBool,
+    /// The message is its receiver's, or no more.
+    is_over: AtomicBool,
 }
 
 impl Loan {
@@ -453,7 +467,7 @@ impl Loan {
             leases: leases.clone(),
             part,
             bond: Arc::clone(bond),
-            is_handed_over: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -471,12 +485,13 @@ impl Loan {
 
     /// From now on the message is its receiver's.
     pub(crate) fn hand_over(&self) {
-        self.is_handed_over.store(true, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Nobody will take the part out of the message any more.
     pub(crate) fn end(&self) {
-        if self.is_handed_over.load(Ordering::Relaxed) {
+        // Once: the chunk may be in another message after that.
+        if self.is_over.swap(true, Ordering::Relaxed) {
             return;
         }
         // If the chunk is still there it sees this when it is dropped.

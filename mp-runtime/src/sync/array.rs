@@ -436,7 +436,7 @@ impl<T: Shareable> DerefMut for ArrayChunk<T> {
 
 impl<T: Shareable> Drop for ArrayChunk<T> {
     fn drop(&mut self) {
-        let is_sent = *self.is_sent.get_mut();
+        let is_sent = *self.is_sent.get_mut() && !self.bond.has_ended();
         let part = self.part.unwrap_or(Part::NONE);
         if self.part.is_some() && !is_sent && !self.was_panicking && thread::panicking() {
             let pid = identity::process_id();
@@ -458,7 +458,8 @@ impl<T: Shareable + fmt::Debug> fmt::Debug for ArrayChunk<T> {
 impl<T: Shareable> Serialize for ArrayChunk<T> {
     /// Sends the chunk; works within arguments and results of process functions alone, and once.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.is_sent.swap(true, Ordering::AcqRel) {
+        // A message that did not leave is as none.
+        if self.is_sent.swap(true, Ordering::AcqRel) && !self.bond.renew() {
             return Err(S::Error::custom("a chunk of an array is sent once"));
         }
         let part = self.part.unwrap_or(Part::NONE);
