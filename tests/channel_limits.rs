@@ -185,7 +185,7 @@ fn program_with_a_backlog_that_goes() {
 }
 
 #[test]
-#[ignore = "its memory stays until it is empty once"]
+
 fn what_has_piled_up_in_a_queue_goes_though_it_is_never_empty() {
     check("program_with_a_backlog_that_goes");
 }

@@ -432,7 +432,7 @@ fn get_and_do_when(queue: Queue<u64>, count: u64, may_do: Shared<AtomicU64>) {
 }
 
 #[mp::test]
-#[ignore = "what another process says is done counts as lost with the one that got it"]
+
 fn work_that_others_than_those_who_got_it_say_is_done_is_not_lost() {
     within(LIMIT, || {
         let queue = Queue::unbounded().unwrap();

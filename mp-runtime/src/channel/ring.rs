@@ -83,7 +83,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bounds::{
-    FIRST_UNITS, KEPT_UNITS, LONGEST_GROWTH, MOST_KEPT_UNITS, PAGE_UNITS, UNIT_BYTES, WARM_UNITS,
+    FIRST_UNITS, KEPT_UNITS, LONGEST_GROWTH, LOOK_UNITS, MOST_KEPT_UNITS, PAGE_UNITS, UNIT_BYTES,
+    WARM_UNITS,
 };
 use super::room::{Bounds, Cursor, Room, find_room};
 use super::takers::{OwnPlace, Takers};
@@ -400,7 +401,7 @@ impl Ring {
         let bounds = Bounds::of_word(bounds);
         let head = Cursor::of_word(self.word(SEEN_HEAD).load(Ordering::Relaxed));
         let room = match self.room(head, tail, bounds, need) {
-            Some(room) if !room.is_jump && self.is_committed(room, need) => room,
+            Some(room) if is_plain(room, tail, need) && self.is_committed(room, need) => room,
             _ => self.make_room(tail, bounds, need)?,
         };
         // A rewind may have moved it.
@@ -802,6 +803,16 @@ fn claim(lock: &RawMutex, patience: Patience) -> Result<(), Refused> {
 #[inline]
 fn offset_of(unit: u32) -> usize {
     RING + unit as usize * UNIT_BYTES
+}
+
+/// Whether a message can go there without a closer look at the head. With what was known of it long
+/// ago, messages would go on through all the memory there is, where by now there is room at the
+/// beginning.
+#[inline]
+fn is_plain(room: Room, tail: Cursor, need: u32) -> bool {
+    let is_warm = room.unit.saturating_add(need) <= WARM_UNITS;
+    let is_time = need >= LOOK_UNITS || tail.count.is_multiple_of(LOOK_UNITS);
+    !room.is_jump && (is_warm || !is_time)
 }
 
 /// How many units a message of so many bytes takes.

@@ -13,14 +13,15 @@
 //! 1. A process enters its name before it gets a value for the first time, and finds its place again by
 //!    what it remembers.
 //! 2. It counts a value before it has taken it, and discounts it after it has said that it is worked
-//!    off.
+//!    off. Who says so of a value that another process has got, discounts that one.
 //! 3. The slot of a dead process is used again if its count is 0.
 //!
 //! # Death
 //!
 //! Who dies with values in hand leaves its count. Who dies between counting a value and taking it, or
-//! between saying that it is worked off and discounting it, leaves one too many: then somebody may be told that a value was lost which somebody else has.
-//! Processes that found no slot are not counted. Any bits are a count.
+//! between saying that it is worked off and discounting it, leaves one too many: then somebody may be
+//! told that a value was lost which somebody else has. Processes that found no slot are not counted.
+//! Any bits are a count.
 
 use crate::os::identity::ProcessName;
 use crate::shm::Expanse;
@@ -94,26 +95,51 @@ impl Takers<'_> {
         }
     }
 
-    /// This process has said that it has worked a value off.
+    /// This process has said that a value is worked off.
     pub(super) fn note_done(&self) {
-        if let Some(count) = self.own_count() {
-            // One that somebody else has got is not counted here.
-            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                count.checked_sub(1)
-            });
+        if !self.own_count().is_some_and(discount) {
+            self.discount_another();
         }
+    }
+
+    /// It was got by another process; mostly one that has ended, if there are several.
+    #[cold]
+    fn discount_another(&self) {
+        let mut holders = self.holders();
+        let first = holders.next();
+        let dead = holders.next().and_then(|second| {
+            let mut all = first.into_iter().chain([second]).chain(holders);
+            all.find(|(_, name, _)| !name.is_alive())
+        });
+        if let Some((place, ..)) = dead.or(first) {
+            discount(self.count(place));
+        }
+    }
+
+    /// The processes that have values in hand: place, name, and how many.
+    fn holders(&self) -> impl Iterator<Item = (usize, ProcessName, u64)> {
+        self.names().taken().filter_map(|(place, word)| {
+            let count = self.count(place).load(Ordering::Relaxed);
+            (count > 0).then(|| (place, ProcessName::of_word(word), count))
+        })
     }
 
     /// How many values dead processes have got and not worked off, and the id of one of them.
     pub(super) fn lost(&self) -> (u64, Option<u32>) {
         let own = ProcessName::current();
-        let held = self.names().taken().filter_map(|(place, word)| {
-            let count = self.count(place).load(Ordering::Relaxed);
-            (count > 0).then(|| (ProcessName::of_word(word), count))
-        });
-        let dead = held.filter(|(name, _)| *name != own && !name.is_alive());
-        dead.fold((0, None), |(sum, _), (name, count)| {
+        let dead = self
+            .holders()
+            .filter(|(_, name, _)| *name != own && !name.is_alive());
+        dead.fold((0, None), |(sum, _), (_, name, count)| {
             (u64::saturating_add(sum, count), Some(name.id()))
         })
     }
+}
+
+/// Counts one down, if there is one.
+fn discount(count: &AtomicU64) -> bool {
+    let counted = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+        count.checked_sub(1)
+    });
+    counted.is_ok()
 }
