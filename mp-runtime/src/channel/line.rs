@@ -265,7 +265,7 @@ impl Line {
     /// Receives a message; `None` if there is none in time.
     pub(super) fn receive(&self, until: Until) -> Result<Option<Letter>, Error> {
         // It is looked at the length of what waits, which is the least of the system calls.
-        let is_any = || packet::waiting_bytes(&self.socket).is_ok_and(|bytes| bytes > 0);
+        let is_any = || packet::waiting_bytes(&self.socket).map_or(0, |bytes| u32::from(bytes > 0));
         if until.may_wait() && !Wait::new().spin(&self.eagerness, is_any) {
             self.wait(until)?;
         }

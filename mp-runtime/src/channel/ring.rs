@@ -291,8 +291,11 @@ impl Ring {
                 Err(Missed::Busy) => continue,
                 Err(Missed::Waiting(seen)) => seen,
             };
-            let has_changed = || self.head().load(Ordering::SeqCst) != seen || self.is_closed();
-            if patience.is_any() && wait.spin(&self.eagerness[0], has_changed) {
+            let freed = || match self.is_closed() {
+                false => change(self.head(), seen),
+                true => 1,
+            };
+            if patience.is_any() && wait.spin(&self.eagerness[0], freed) {
                 continue;
             }
             let limit = patience.allows(wait.slice());
@@ -301,7 +304,7 @@ impl Ring {
                 return Err(Refused::Closed);
             }
             let limit = limit.ok_or(Refused::Full)?;
-            let is_ready = || has_changed() || self.leavings() != leavings;
+            let is_ready = || freed() > 0 || self.leavings() != leavings;
             wait.is_overdue = self.bell(FREED).sleep(limit, is_ready);
         }
     }
@@ -331,8 +334,8 @@ impl Ring {
             if was_deserted {
                 return Err(Refused::Closed);
             }
-            let has_changed = || self.tail().load(Ordering::SeqCst) != seen;
-            if patience.is_any() && wait.spin(&self.eagerness[1], has_changed) {
+            let arrived = || change(self.tail(), seen);
+            if patience.is_any() && wait.spin(&self.eagerness[1], arrived) {
                 continue;
             }
             let limit = patience.allows(wait.slice());
@@ -344,7 +347,7 @@ impl Ring {
             }
             let limit = limit.ok_or(Refused::Empty)?;
             let is_ready =
-                || has_changed() || self.is_closed() != was_closed || self.leavings() != leavings;
+                || arrived() > 0 || self.is_closed() != was_closed || self.leavings() != leavings;
             wait.is_overdue = self.bell(ARRIVED).sleep(limit, is_ready);
         }
     }
@@ -785,6 +788,15 @@ impl Ring {
     fn committed(&self) -> u32 {
         let committed = self.word(COMMITTED).load(Ordering::Relaxed);
         u32::try_from(committed).map_or(self.size, |units| units.min(self.size))
+    }
+}
+
+/// How many messages a cursor has gone on since it was seen; at least one if it is another.
+#[inline]
+fn change(cursor: &AtomicU64, seen: u64) -> u32 {
+    match cursor.load(Ordering::SeqCst) {
+        now if now == seen => 0,
+        now => Cursor::of_word(now).since(Cursor::of_word(seen)).max(1),
     }
 }
 

@@ -1,17 +1,23 @@
 //! How a wait for the other side of a ring goes: looking for a moment, then sleeping.
 
-use std::hint;
 use std::sync::LazyLock;
 use std::time::Duration;
+use std::{hint, thread};
 
-use crate::os::limit;
+use crate::os::{clock, limit};
 use crate::sync::atomic::{AtomicU32, Ordering};
 
-/// The pauses between looks at the other side before its waiter sleeps, each twice as long as the one
-/// before. Together they take about as long as two switches to another thread; the first lets
-/// the other side do a few messages, since each look takes its cache line away from it.
-const FIRST_PAUSE: u32 = 8;
-const LAST_PAUSE: u32 = 64;
+/// How long the other side is looked at before its waiter sleeps: about as long as it takes until a
+/// sleeper on another processor is awake, at its worst. With less, two sides that could go on side by
+/// side come to take turns to sleep, each because the other one does.
+const SPIN_NANOS: u64 = 100_000;
+/// The pauses between two looks. Each look takes a cache line away from the other side; where that
+/// one goes on meanwhile, it is better to look late and find much.
+const LEAST_PAUSES: u32 = 4;
+const MOST_PAUSES: u32 = 128;
+/// Who had to wait so long for its processor is better off asleep, for who is woken goes before
+/// others.
+const CROWDED_NANOS: u64 = 25_000;
 
 /// How long a sleep lasts that nobody ends. A timer that would be the next one of its processor is
 /// set in its hardware, which under a hypervisor takes longer than all the rest of a sleep; so this
@@ -29,6 +35,8 @@ pub(super) struct Eagerness {
     skips: AtomicU32,
     /// How often not to look after the next time that is in vain.
     penalty: AtomicU32,
+    /// How long to pause between two looks.
+    pauses: AtomicU32,
 }
 
 impl Eagerness {
@@ -60,6 +68,23 @@ pub(super) enum Look {
     Close,
 }
 
+impl Eagerness {
+    fn pauses(&self) -> u32 {
+        let pauses = self.pauses.load(Ordering::Relaxed);
+        pauses.clamp(LEAST_PAUSES, MOST_PAUSES)
+    }
+
+    /// So much was found after a pause: another that is twice as long may find more, where one message
+    /// comes at a time none does.
+    fn note_found(&self, count: u32) {
+        let pauses = match count {
+            0 | 1 => self.pauses() / 2,
+            _ => self.pauses() * 2,
+        };
+        self.pauses.store(pauses, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Wait {
     has_looked: bool,
     /// The last sleep was not ended by anybody: who should have may be dead.
@@ -75,19 +100,34 @@ impl Wait {
         }
     }
 
-    /// Looks for a moment whether something has changed; once in a wait, and if it is worth it.
-    pub(super) fn spin(&mut self, eagerness: &Eagerness, has_changed: impl Fn() -> bool) -> bool {
+    /// Looks for a moment whether something has changed, and how much; once in a wait, and if it is
+    /// worth it.
+    pub(super) fn spin(&mut self, eagerness: &Eagerness, change: impl Fn() -> u32) -> bool {
         /// Whether the other side can run meanwhile. (That this thread may run on one processor only
         /// says nothing of the other side.)
         static IS_SENSIBLE: LazyLock<bool> = LazyLock::new(|| limit::online_cpus() > 1);
         if std::mem::replace(&mut self.has_looked, true) || !*IS_SENSIBLE || !eagerness.is_due() {
             return false;
         }
-        let (mut pause, mut is_changed) = (FIRST_PAUSE, false);
-        while pause <= LAST_PAUSE && !is_changed {
-            (0..pause).for_each(|_| hint::spin_loop());
-            pause *= 2;
-            is_changed = has_changed();
+        let begin = clock::monotonic_nanos();
+        let mut last = begin;
+        let mut is_changed = false;
+        while !is_changed {
+            (0..eagerness.pauses()).for_each(|_| hint::spin_loop());
+            let count = change();
+            is_changed = count > 0;
+            if is_changed {
+                eagerness.note_found(count);
+                break;
+            }
+            // The other side may want this processor.
+            thread::yield_now();
+            is_changed = change() > 0;
+            let now = clock::monotonic_nanos();
+            if now - begin > SPIN_NANOS || now - last > CROWDED_NANOS {
+                break;
+            }
+            last = now;
         }
         eagerness.note(!is_changed);
         is_changed
