@@ -43,7 +43,7 @@
 //! | an array that each worker fills a part of | [`Array::split`], an [`ArrayChunk`] each |
 //! | an array that all change, one at a time | [`Array`], and its lock |
 //! | one at a time for something else, such as a file | [`Lock`] |
-//! | a stream of values from some processes to others, which ends by itself | [`channel`], a [`Sender`] and a [`Receiver`] |
+//! | a stream of values from some processes to others, which ends by itself | [`channel`](fn@channel), a [`Sender`] and a [`Receiver`] |
 //! | the same without a bound; senders never wait | [`unbounded_channel`] |
 //! | one place where everybody puts and gets, until it is closed | [`Queue`] |
 //! | a talk between two processes, handles included | [`pipe`], a [`Connection`] each |
@@ -78,8 +78,7 @@ pub use mp_runtime::__private;
 pub use mp_macros::{Shareable, locked, main, process_fn, shared, spawn, test};
 pub use mp_runtime::ProcessFn;
 pub use mp_runtime::channel::{
-    Connection, IntoIter, Iter, Portable, Queue, Receiver, SendError, Sender, channel, pipe,
-    unbounded_channel,
+    Connection, Portable, Queue, Receiver, SendError, Sender, channel, pipe, unbounded_channel,
 };
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
@@ -113,6 +112,12 @@ pub type Value<T> = Shared<sync::Mutex<T>>;
 /// # }
 /// ```
 pub type Lock = Shared<sync::Mutex<()>>;
+
+pub mod channel {
+    //! What a [`Receiver`](crate::Receiver) gives that is iterated over.
+
+    pub use mp_runtime::channel::{IntoIter, Iter};
+}
 
 pub mod sync {
     //! Locks, conditions and their kin, in place: between the threads of a process, and, inside
