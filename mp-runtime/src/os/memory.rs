@@ -38,7 +38,7 @@ pub(crate) struct MemoryId {
     inode: u64,
 }
 
-/// A mapping of all of it, readable and writable, until it is dropped.
+/// A mapping of all of it, readable and mostly writable, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     base: NonNull<u8>,
@@ -270,8 +270,16 @@ pub(crate) fn free_addresses() -> usize {
 impl Mapping {
     /// Maps the first `bytes` bytes behind `fd`, which must be there.
     pub(crate) fn of(fd: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
+        Mapping::map(fd, bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
+    /// As [`of`](Mapping::of), only to be read.
+    pub(super) fn to_read(fd: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
+        Mapping::map(fd, bytes, ProtFlags::PROT_READ)
+    }
+
+    fn map(fd: &impl AsFd, bytes: usize, access: ProtFlags) -> io::Result<Mapping> {
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::InvalidInput)?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
         let base = unsafe { mmap(None, length, access, MapFlags::MAP_SHARED, fd, 0) }?;
         Ok(Mapping {

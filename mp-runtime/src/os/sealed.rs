@@ -2,19 +2,16 @@
 //! writing when it is full. It goes to another process as one descriptor, whatever its length.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::ops::Deref;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::ptr::NonNull;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::fstat;
 use nix::sys::uio::pwrite;
 
-use super::memory;
+use super::memory::{self, Mapping};
 
 /// A signal ends a step that it interrupts, with what is done by then, so a large one is no loss.
 const STEP_BYTES: usize = 64 << 20;
@@ -27,15 +24,7 @@ const SEALS: SealFlag = SealFlag::F_SEAL_WRITE
 
 /// Some, mapped until this is dropped.
 #[derive(Debug)]
-pub(crate) struct SealedBytes {
-    base: NonNull<u8>,
-    bytes: usize,
-}
-
-// SAFETY: a mapping belongs to no thread.
-unsafe impl Send for SealedBytes {}
-// SAFETY: nobody writes to it.
-unsafe impl Sync for SealedBytes {}
+pub(crate) struct SealedBytes(Mapping);
 
 /// Copies `bytes` into such memory.
 ///
@@ -75,27 +64,14 @@ impl SealedBytes {
         let status = fstat(fd.as_fd())?;
         // A page that is not there would have to be found when it is read.
         let is_there = (status.st_blocks as u64).saturating_mul(512) >= bytes;
-        let length = usize::try_from(bytes).ok().and_then(NonZeroUsize::new);
-        let Some(length) = length.filter(|_| {
-            seals.contains(SEALS) && status.st_size.cast_unsigned() == bytes && is_there
-        }) else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-        let base = unsafe {
-            mmap(
-                None,
-                length,
-                ProtFlags::PROT_READ,
-                MapFlags::MAP_SHARED,
-                fd,
-                0,
-            )
-        }?;
-        Ok(SealedBytes {
-            base: base.cast(),
-            bytes: length.get(),
-        })
+        let length = usize::try_from(bytes).ok().filter(|&length| {
+            length > 0
+                && seals.contains(SEALS)
+                && status.st_size.cast_unsigned() == bytes
+                && is_there
+        });
+        let length = length.ok_or(io::ErrorKind::InvalidData)?;
+        Mapping::to_read(fd, length).map(SealedBytes)
     }
 }
 
@@ -103,20 +79,10 @@ impl Deref for SealedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
+        let (base, bytes) = (self.0.base().as_ptr(), self.0.bytes());
         // SAFETY: mapped and readable for so many bytes until this is dropped; the seals keep
         // everybody from writing there and from making it shorter.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.bytes) }
-    }
-}
-
-impl Drop for SealedBytes {
-    fn drop(&mut self) {
-        // SAFETY: this is the mapping `open` made, and references into it borrow from this.
-        let unmapped = unsafe { munmap(self.base.cast(), self.bytes) };
-        debug_assert!(
-            unmapped.is_ok(),
-            "munmap of a mapping of our own: {unmapped:?}"
-        );
+        unsafe { std::slice::from_raw_parts(base, bytes) }
     }
 }
 
