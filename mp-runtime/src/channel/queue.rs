@@ -247,7 +247,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl<T: Portable> Queue<T> {
+impl<T> Queue<T> {
     /// Puts a value in. While the queue is full it waits; who gets a value wakes it.
     ///
     /// ```
@@ -264,7 +264,10 @@ impl<T: Portable> Queue<T> {
     /// value cannot be encoded, [`ErrorKind::Unsupported`] if it has a handle in it,
     /// [`ErrorKind::OutOfMemory`] if there is no memory for it.
     #[inline]
-    pub fn put(&self, value: T) -> Result<(), SendError<T>> {
+    pub fn put(&self, value: T) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         self.put_within(value, Patience::Forever)
     }
 
@@ -284,7 +287,10 @@ impl<T: Portable> Queue<T> {
     ///
     /// As those of [`put`](Queue::put), and [`ErrorKind::TimedOut`] if the queue is full.
     #[doc(alias = "put_nowait")]
-    pub fn try_put(&self, value: T) -> Result<(), SendError<T>> {
+    pub fn try_put(&self, value: T) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         self.put_within(value, Patience::Never)
     }
 
@@ -303,12 +309,18 @@ impl<T: Portable> Queue<T> {
     /// # Errors
     ///
     /// As those of [`put`](Queue::put), and [`ErrorKind::TimedOut`] if it is still full then.
-    pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
+    pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         self.put_within(value, Patience::lasting(timeout))
     }
 
     #[inline]
-    fn put_within(&self, value: T, patience: Patience) -> Result<(), SendError<T>> {
+    fn put_within(&self, value: T, patience: Patience) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         let put = |bytes: &[u8]| self.ring.put(bytes, patience, |_| false);
         match codec::encoded(&value, put) {
             Ok(Ok(())) => Ok(()),
@@ -334,7 +346,10 @@ impl<T: Portable> Queue<T> {
     /// put is no `T` (it is gone; the next call gets the next one), [`ErrorKind::OutOfMemory`] if
     /// there is no memory for it here (it stays).
     #[inline]
-    pub fn get(&self) -> Result<T, Error> {
+    pub fn get(&self) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         self.get_within(Patience::Forever)
     }
 
@@ -353,7 +368,10 @@ impl<T: Portable> Queue<T> {
     ///
     /// As those of [`get`](Queue::get), and [`ErrorKind::TimedOut`] if there is none.
     #[doc(alias = "get_nowait")]
-    pub fn try_get(&self) -> Result<T, Error> {
+    pub fn try_get(&self) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         self.get_within(Patience::Never)
     }
 
@@ -371,12 +389,18 @@ impl<T: Portable> Queue<T> {
     /// # Errors
     ///
     /// As those of [`get`](Queue::get), and [`ErrorKind::TimedOut`] if there is none by then.
-    pub fn get_timeout(&self, timeout: Duration) -> Result<T, Error> {
+    pub fn get_timeout(&self, timeout: Duration) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         self.get_within(Patience::lasting(timeout))
     }
 
     #[inline]
-    fn get_within(&self, patience: Patience) -> Result<T, Error> {
+    fn get_within(&self, patience: Patience) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         let take_out = |message: &Message<'_>| {
             let taken = codec::take_out::<T>(message)?;
             self.ring.note_taken();

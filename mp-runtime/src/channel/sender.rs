@@ -244,7 +244,7 @@ pub struct Receiver<T> {
     item: PhantomData<fn() -> T>,
 }
 
-impl<T: Portable> Sender<T> {
+impl<T> Sender<T> {
     /// Sends a value. While the channel is full it waits; a receiver that takes a message wakes it.
     ///
     /// ```
@@ -265,7 +265,10 @@ impl<T: Portable> Sender<T> {
     /// [`ErrorKind::Unsupported`] if it has a handle in it, [`ErrorKind::OutOfMemory`] if there is
     /// no memory for it.
     #[inline]
-    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+    pub fn send(&self, value: T) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         self.put(value, Patience::Forever)
     }
 
@@ -284,7 +287,10 @@ impl<T: Portable> Sender<T> {
     /// # Errors
     ///
     /// As those of [`send`](Sender::send), and [`ErrorKind::TimedOut`] if the channel is full.
-    pub fn try_send(&self, value: T) -> Result<(), SendError<T>> {
+    pub fn try_send(&self, value: T) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         self.put(value, Patience::Never)
     }
 
@@ -304,12 +310,18 @@ impl<T: Portable> Sender<T> {
     /// # Errors
     ///
     /// As those of [`send`](Sender::send), and [`ErrorKind::TimedOut`] if it is still full then.
-    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>> {
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         self.put(value, Patience::lasting(timeout))
     }
 
     #[inline]
-    fn put(&self, value: T, patience: Patience) -> Result<(), SendError<T>> {
+    fn put(&self, value: T, patience: Patience) -> Result<(), SendError<T>>
+    where
+        T: Portable,
+    {
         let half = &self.half;
         if half.is_deserted(half.look()) {
             return Err(SendError::new(value, no_receiver()));
@@ -326,7 +338,7 @@ impl<T: Portable> Sender<T> {
     }
 }
 
-impl<T: Portable> Receiver<T> {
+impl<T> Receiver<T> {
     /// Receives a value. While there is none it waits; a sender that sends one wakes it.
     ///
     /// ```
@@ -344,7 +356,10 @@ impl<T: Portable> Receiver<T> {
     /// message is no `T` (it is gone; the next call receives the next one), [`ErrorKind::OutOfMemory`]
     /// if there is no memory for it here (it stays).
     #[inline]
-    pub fn recv(&self) -> Result<T, Error> {
+    pub fn recv(&self) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         self.take(Patience::Forever)
     }
 
@@ -364,7 +379,10 @@ impl<T: Portable> Receiver<T> {
     /// # Errors
     ///
     /// As those of [`recv`](Receiver::recv), and [`ErrorKind::TimedOut`] if there is none.
-    pub fn try_recv(&self) -> Result<T, Error> {
+    pub fn try_recv(&self) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         self.take(Patience::Never)
     }
 
@@ -384,12 +402,18 @@ impl<T: Portable> Receiver<T> {
     /// # Errors
     ///
     /// As those of [`recv`](Receiver::recv), and [`ErrorKind::TimedOut`] if there is none by then.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, Error> {
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         self.take(Patience::lasting(timeout))
     }
 
     #[inline]
-    fn take(&self, patience: Patience) -> Result<T, Error> {
+    fn take(&self, patience: Patience) -> Result<T, Error>
+    where
+        T: Portable,
+    {
         let half = &self.half;
         half.ring
             .take(
@@ -414,7 +438,10 @@ impl<T: Portable> Receiver<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn iter(&self) -> Iter<'_, T> {
+    pub fn iter(&self) -> Iter<'_, T>
+    where
+        T: Portable,
+    {
         Iter {
             receiver: self,
             error: None,
