@@ -17,7 +17,7 @@ use mp::prelude::*;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use interruption::be_interrupted;
-use programs::say;
+use programs::{say, take_descriptors_but};
 use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(200);
@@ -347,14 +347,6 @@ fn promise_23_channels_without_addresses_are_errors() {
 
 // There are not enough descriptors.
 
-/// Takes all descriptors but so many.
-fn take_descriptors_but(count: usize) -> Vec<fs::File> {
-    let open = || fs::File::open("/dev/null");
-    let mut taken: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
-    taken.truncate(taken.len() - count);
-    taken
-}
-
 #[mp::process_fn]
 fn limit_descriptors(to: u64) {
     limit(Resource::RLIMIT_NOFILE, to);
@@ -615,6 +607,18 @@ fn nonsense(random: &mut Random) -> u64 {
 /// How large rings are in these tests, so that nonsense takes no more memory than that.
 const RING_LIMIT: u64 = 32 << 20;
 
+/// Whether nonsense in the memory of a queue may come to this.
+fn is_documented(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::TimedOut
+            | ErrorKind::Closed
+            | ErrorKind::Decode
+            | ErrorKind::OutOfMemory
+            | ErrorKind::WouldDeadlock
+    )
+}
+
 /// Whatever a call comes to, it comes to an end, and it is an outcome that is documented.
 fn call_everything(queue: &Queue<Vec<u8>>) {
     let moment = Duration::from_millis(2);
@@ -624,30 +628,14 @@ fn call_everything(queue: &Queue<Vec<u8>>) {
             queue.put_timeout(vec![2; bytes], moment),
         ];
         for error in puts.into_iter().filter_map(Result::err) {
-            let is_documented = matches!(
-                error.kind(),
-                ErrorKind::TimedOut
-                    | ErrorKind::Closed
-                    | ErrorKind::Decode
-                    | ErrorKind::OutOfMemory
-                    | ErrorKind::WouldDeadlock
-            );
-            assert!(is_documented, "{error}");
+            assert!(is_documented(error.kind()), "{error}");
             assert_eq!(error.into_inner().len(), bytes);
         }
     }
     for _ in 0..4 {
         let gets = [queue.try_get(), queue.get_timeout(moment)];
         for error in gets.into_iter().filter_map(Result::err) {
-            let is_documented = matches!(
-                error.kind(),
-                ErrorKind::TimedOut
-                    | ErrorKind::Closed
-                    | ErrorKind::Decode
-                    | ErrorKind::OutOfMemory
-                    | ErrorKind::WouldDeadlock
-            );
-            assert!(is_documented, "{error}");
+            assert!(is_documented(error.kind()), "{error}");
         }
     }
     let _ = (

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize, Serializer, ser};
 
-use programs::say;
+use programs::{say, take_descriptors_but};
 use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(200);
@@ -220,14 +220,6 @@ fn promise_24_three_thousand_regions_travel_in_one_message_and_back() {
 }
 
 // What there is not enough of.
-
-/// Takes all descriptors but so many.
-fn take_descriptors_but(count: usize) -> Vec<fs::File> {
-    let open = || fs::File::open("/dev/null");
-    let mut taken: Vec<_> = std::iter::from_fn(|| open().ok()).collect();
-    taken.truncate(taken.len() - count);
-    taken
-}
 
 #[mp::process_fn]
 fn give_regions(count: u32) -> Vec<Shared<[u32]>> {

@@ -179,7 +179,7 @@ impl Line {
         fds.extend(sealed.iter().map(AsFd::as_fd));
         let inline = if header.is_sealed { &[] } else { bytes };
         self.send_packets(&header, inline, &fds)
-            .map_err(|error| match is_gone(&error) {
+            .map_err(|error| match packet::is_gone(&error) {
                 true => closed(),
                 false => not_sent("the socket does not take it", error),
             })
@@ -368,12 +368,6 @@ impl AsFd for Line {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// Whether the other end is gone.
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }
 
 fn closed() -> Error {

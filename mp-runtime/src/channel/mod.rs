@@ -8,6 +8,7 @@
 //! | `wait.rs` | how long somebody looks before it sleeps |
 //! | `takers.rs` | who has values of a queue in hand |
 //! | `codec.rs` | values in messages |
+//! | `values.rs` | values over a ring, and its errors |
 //! | `sender.rs` | `Sender` and `Receiver`; who has an end of a channel |
 //! | `queue.rs` | `Queue` |
 //! | `letter.rs` | a message of a pipe, and the packets it travels in |
@@ -21,6 +22,7 @@ mod takers;
 mod ring;
 mod codec;
 mod error;
+mod values;
 mod sender;
 mod queue;
 mod letter;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::codec::{self, Portable};
+use super::codec::Portable;
 use super::error::SendError;
-use super::ring::{Message, Ring, Unfinished};
-use super::sender::{bounded_capacity, not_made, why_not_put, why_not_taken};
+use super::ring::{Ring, Unfinished};
+use super::values::{self, bounded_capacity, not_made};
 use crate::error::{Error, ErrorKind};
 use crate::shm::transit;
 use crate::sync::Patience;
@@ -321,12 +321,7 @@ impl<T> Queue<T> {
     where
         T: Portable,
     {
-        let put = |bytes: &[u8]| self.ring.put(bytes, patience, |_| false);
-        match codec::encoded(&value, put) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(refused)) => Err(SendError::new(value, why_not_put(refused, closed))),
-            Err(error) => Err(SendError::new(value, error)),
-        }
+        values::put(&self.ring, value, patience, |_| false, closed)
     }
 
     /// Gets the oldest value out. While there is none it waits; who puts one wakes it.
@@ -401,15 +396,8 @@ impl<T> Queue<T> {
     where
         T: Portable,
     {
-        let take_out = |message: &Message<'_>| {
-            let taken = codec::take_out::<T>(message)?;
-            self.ring.note_taken();
-            Ok(taken)
-        };
-        self.ring
-            .take(patience, |_| false, take_out)
-            .map_err(|refused| why_not_taken(refused, closed))?
-            .decode()
+        let note = || self.ring.note_taken();
+        values::take(&self.ring, patience, |_| false, note, closed)
     }
 }
 

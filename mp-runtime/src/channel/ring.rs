@@ -88,7 +88,7 @@ use super::bounds::{
 };
 use super::room::{Bounds, Cursor, Room, find_room};
 use super::takers::{OwnPlace, Takers};
-use super::wait::{Eagerness, Look, Wait};
+use super::wait::{Eagerness, Look, SLICE, Wait};
 use crate::os::shared_fd::SharedFd;
 use crate::shm::Expanse;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -135,8 +135,10 @@ pub(crate) struct Ring {
     /// How many units there could be.
     size: u32,
     capacity: u32,
-    /// Of those who wait for room, and for messages.
-    eagerness: [Eagerness; 2],
+    /// Of those who wait for room.
+    put_eagerness: Eagerness,
+    /// Of those who wait for messages.
+    take_eagerness: Eagerness,
     own_taker: OwnPlace,
 }
 
@@ -184,8 +186,6 @@ pub(crate) enum Unfinished {
 /// it is worth waiting for that to change.
 enum Missed {
     Waiting(u64),
-    /// Until a consumer is done, who has just emptied the ring.
-    Busy,
     For(Refused),
 }
 
@@ -260,7 +260,8 @@ impl Ring {
             memory,
             size,
             capacity,
-            eagerness: Default::default(),
+            put_eagerness: Eagerness::default(),
+            take_eagerness: Eagerness::default(),
             own_taker: OwnPlace::new(),
         })
     }
@@ -288,17 +289,16 @@ impl Ring {
             let seen = match self.try_put(bytes, patience) {
                 Ok(()) => return Ok(()),
                 Err(Missed::For(refused)) => return Err(refused),
-                Err(Missed::Busy) => continue,
                 Err(Missed::Waiting(seen)) => seen,
             };
             let freed = || match self.is_closed() {
                 false => change(self.head(), seen),
                 true => 1,
             };
-            if patience.is_any() && wait.spin(&self.eagerness[0], freed) {
+            if patience.is_any() && wait.spin(&self.put_eagerness, freed) {
                 continue;
             }
-            let limit = patience.allows(wait.slice());
+            let limit = patience.allows(SLICE);
             let leavings = self.leavings();
             if is_deserted(wait.look(limit)) {
                 return Err(Refused::Closed);
@@ -328,17 +328,16 @@ impl Ring {
             let seen = match self.try_take(patience, &mut read) {
                 Ok(taken) => return Ok(taken),
                 Err(Missed::For(refused)) => return Err(refused),
-                Err(Missed::Busy) => continue,
                 Err(Missed::Waiting(seen)) => seen,
             };
             if was_deserted {
                 return Err(Refused::Closed);
             }
             let arrived = || change(self.tail(), seen);
-            if patience.is_any() && wait.spin(&self.eagerness[1], arrived) {
+            if patience.is_any() && wait.spin(&self.take_eagerness, arrived) {
                 continue;
             }
-            let limit = patience.allows(wait.slice());
+            let limit = patience.allows(SLICE);
             let (was_closed, leavings) = (self.is_closed(), self.leavings());
             // What was put before it was deserted is taken first.
             was_deserted = self.is_over() || is_deserted(wait.look(limit));
@@ -359,16 +358,12 @@ impl Ring {
             claim(lock, patience)?;
             let outcome = self.push(bytes);
             lock.release();
-            match outcome {
-                Ok(()) => self.bell(ARRIVED).ring(),
-                Err(Missed::Busy) => {
-                    claim(self.get_lock(), patience)?;
-                    self.get_lock().release();
-                    continue;
-                }
-                Err(_) => {}
+            if outcome? {
+                self.bell(ARRIVED).ring();
+                return Ok(());
             }
-            return outcome;
+            claim(self.get_lock(), patience)?;
+            self.get_lock().release();
         }
     }
 
@@ -391,9 +386,10 @@ impl Ring {
         outcome
     }
 
-    /// Puts a message, for the owner of `put_lock`.
+    /// Puts a message, for the owner of `put_lock`. Tells whether it did: if not, a consumer who has
+    /// just emptied the ring is not done with it.
     #[inline]
-    fn push(&self, bytes: &[u8]) -> Result<(), Missed> {
+    fn push(&self, bytes: &[u8]) -> Result<bool, Missed> {
         if self.is_closed() {
             return Err(Refused::Closed.into());
         }
@@ -405,7 +401,10 @@ impl Ring {
         let head = Cursor::of_word(self.word(SEEN_HEAD).load(Ordering::Relaxed));
         let room = match self.room(head, tail, bounds, need) {
             Some(room) if is_plain(room, tail, need) && self.is_committed(room, need) => room,
-            _ => self.make_room(tail, bounds, need)?,
+            _ => match self.make_room(tail, bounds, need)? {
+                Some(room) => room,
+                None => return Ok(false),
+            },
         };
         // A rewind may have moved it.
         let tail = Cursor::of_word(self.tail().load(Ordering::Relaxed));
@@ -426,7 +425,7 @@ impl Ring {
             .store(room.bounds.word(), Ordering::Relaxed);
         // SYNC q: with `pop`.
         self.tail().swap(next.word(), Ordering::SeqCst);
-        Ok(())
+        Ok(true)
     }
 
     /// Where a message goes, with what is known of the head; `None` if nowhere.
@@ -444,9 +443,10 @@ impl Ring {
         u64::from(room.unit) + u64::from(need) < committed
     }
 
-    /// Finds room with what the head is now, and has memory be there.
+    /// Finds room with what the head is now, and has memory be there. `None` if it is to be tried
+    /// again once a consumer is done, who has just emptied the ring.
     #[cold]
-    fn make_room(&self, tail: Cursor, bounds: Bounds, need: u32) -> Result<Room, Missed> {
+    fn make_room(&self, tail: Cursor, bounds: Bounds, need: u32) -> Result<Option<Room>, Missed> {
         let head_of = |word| {
             self.word(SEEN_HEAD).store(word, Ordering::Relaxed);
             Cursor::of_word(word)
@@ -461,10 +461,10 @@ impl Ring {
         let is_empty = tail.count == head.count;
         if room.is_none() && is_empty {
             match self.get_lock().claim(Patience::Never, || ()) {
-                Err(Refusal::TimedOut) => return Err(Missed::Busy),
+                Err(Refusal::TimedOut) => return Ok(None),
                 outcome => outcome.map_err(Refused::from)?,
             }
-            self.rewind_and(|_| ());
+            self.rewind();
             self.get_lock().release();
             seen = self.head().load(Ordering::SeqCst);
             head = head_of(seen);
@@ -472,10 +472,9 @@ impl Ring {
             room = self.room(head, tail, Bounds::default(), need);
         }
         let Some(room) = room else {
-            let is_full = self.capacity != 0 && tail.since(head) >= self.capacity;
-            return Err(match is_full || self.capacity != 0 {
-                true => Missed::Waiting(seen),
-                false => Refused::TooLarge.into(),
+            return Err(match self.capacity {
+                0 => Refused::TooLarge.into(),
+                _ => Missed::Waiting(seen),
             });
         };
         if !self.is_committed(room, need) {
@@ -485,7 +484,7 @@ impl Ring {
             // What is live ends before the tail.
             self.shrink(kept_for(need));
         }
-        Ok(room)
+        Ok(Some(room))
     }
 
     /// Has memory be there up to the unit `end`.
@@ -596,14 +595,15 @@ impl Ring {
         let is_empty = || Cursor::of_word(self.tail().load(Ordering::SeqCst)).count == head.count;
         if is_empty() && self.put_lock().claim(Patience::Never, || ()).is_ok() {
             if is_empty() {
-                self.rewind_and(|ring| ring.shrink(kept));
+                self.rewind();
+                self.shrink(kept);
             }
             self.put_lock().release();
         }
     }
 
-    /// Goes back to the beginning of an empty ring, for who has both locks, and then does `finish`.
-    fn rewind_and(&self, finish: impl FnOnce(&Ring)) {
+    /// Goes back to the beginning of an empty ring, for who has both locks.
+    fn rewind(&self) {
         let tail = Cursor::of_word(self.tail().load(Ordering::Relaxed));
         let start = Cursor { unit: 0, ..tail }.word();
         self.bounds(tail.count)
@@ -616,7 +616,6 @@ impl Ring {
             self.word(SEEN_TAIL).store(start, Ordering::Relaxed);
             self.tail().swap(start, Ordering::SeqCst);
         }
-        finish(self);
     }
 
     /// Nothing may be put from now on; what is there can be taken.
@@ -718,7 +717,7 @@ impl Ring {
         let is_finished = || self.unfinished() == 0;
         let mut wait = Wait::new();
         while !is_finished() {
-            let limit = patience.allows(wait.slice());
+            let limit = patience.allows(SLICE);
             if wait.look(limit) == Look::Close {
                 let (lost, dead) = self.takers().lost();
                 let unfinished = u64::from(self.unfinished());

@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::codec::{self, Portable};
+use super::codec::Portable;
 use super::error::SendError;
-use super::ring::{Refused, Ring};
+use super::ring::Ring;
+use super::values::{self, bounded_capacity, not_made};
 use super::wait::Look;
 use crate::error::{Error, ErrorKind};
 use crate::os::descriptor;
@@ -81,18 +82,6 @@ pub fn unbounded_channel<T>() -> Result<(Sender<T>, Receiver<T>), Error> {
     open(0)
 }
 
-/// How many messages a ring is for; 0 stands for no bound there.
-pub(super) fn bounded_capacity(capacity: usize) -> Result<u32, Error> {
-    match capacity {
-        0 => Err(Error::new(
-            ErrorKind::Unsupported,
-            "a channel for 0 messages could never carry one: ask for at least 1, or for an \
-             unbounded one",
-        )),
-        _ => Ok(u32::try_from(capacity).unwrap_or(u32::MAX)),
-    }
-}
-
 fn open<T>(capacity: u32) -> Result<(Sender<T>, Receiver<T>), Error> {
     let ends = || -> std::io::Result<_> {
         let ring = Arc::new(Ring::create(capacity)?);
@@ -107,15 +96,6 @@ fn open<T>(capacity: u32) -> Result<(Sender<T>, Receiver<T>), Error> {
     };
     let (sender, receiver) = ends().map_err(not_made)?;
     Ok((Sender::of(sender), Receiver::of(receiver)))
-}
-
-/// A channel or a queue could not be made.
-pub(super) fn not_made(error: std::io::Error) -> Error {
-    let kind = match error.kind() {
-        std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::StorageFull => ErrorKind::OutOfMemory,
-        _ => ErrorKind::Io,
-    };
-    Error::new(kind, format!("it could not be made: {error}")).with_source(error)
 }
 
 /// What a process has of a channel: one of its ends.
@@ -326,15 +306,8 @@ impl<T> Sender<T> {
         if half.is_deserted(half.look()) {
             return Err(SendError::new(value, no_receiver()));
         }
-        let put = |bytes: &[u8]| {
-            half.ring
-                .put(bytes, patience, |look| half.is_deserted(look))
-        };
-        match codec::encoded(&value, put) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(refused)) => Err(SendError::new(value, why_not_put(refused, no_receiver))),
-            Err(error) => Err(SendError::new(value, error)),
-        }
+        let is_deserted = |look| half.is_deserted(look);
+        values::put(&half.ring, value, patience, is_deserted, no_receiver)
     }
 }
 
@@ -415,14 +388,8 @@ impl<T> Receiver<T> {
         T: Portable,
     {
         let half = &self.half;
-        half.ring
-            .take(
-                patience,
-                |look| half.is_deserted(look),
-                codec::take_out::<T>,
-            )
-            .map_err(|refused| why_not_taken(refused, no_sender))?
-            .decode()
+        let is_deserted = |look| half.is_deserted(look);
+        values::take(&half.ring, patience, is_deserted, || (), no_sender)
     }
 
     /// An iterator that receives, until [`recv`](Receiver::recv) fails; mostly because no sender is
@@ -458,62 +425,6 @@ fn no_receiver() -> Error {
 fn no_sender() -> Error {
     let message = "the channel is empty, and has no sender any more";
     Error::new(ErrorKind::Closed, message)
-}
-
-/// Why something was not put; `closed` says it where nobody takes it any more.
-#[cold]
-pub(super) fn why_not_put(refused: Refused, closed: fn() -> Error) -> Error {
-    match refused {
-        Refused::TooLarge => Error::new(
-            ErrorKind::OutOfMemory,
-            "there is no room: what a channel or a queue has at a time fits into the memory of \
-             the machine, and into 64 GiB",
-        ),
-        Refused::NoMemory(error) => {
-            let message = format!("there is no memory for the message: {error}");
-            let kind = match error.kind() {
-                std::io::ErrorKind::OutOfMemory | std::io::ErrorKind::StorageFull => {
-                    ErrorKind::OutOfMemory
-                }
-                _ => ErrorKind::Io,
-            };
-            Error::new(kind, message).with_source(error)
-        }
-        other => why(other, closed),
-    }
-}
-
-/// Why nothing was taken; `closed` says it where nothing comes any more.
-#[cold]
-pub(super) fn why_not_taken(refused: Refused, closed: fn() -> Error) -> Error {
-    match refused {
-        Refused::NoMemory(error) => {
-            let message = format!("this process has no memory for the next message: {error}");
-            Error::new(ErrorKind::OutOfMemory, message).with_source(error)
-        }
-        other => why(other, closed),
-    }
-}
-
-fn why(refused: Refused, closed: fn() -> Error) -> Error {
-    match refused {
-        Refused::Full => Error::new(ErrorKind::TimedOut, "there was no room in time"),
-        Refused::Empty => Error::new(ErrorKind::TimedOut, "there was no message in time"),
-        Refused::Closed => closed(),
-        Refused::WouldDeadlock => Error::new(
-            ErrorKind::WouldDeadlock,
-            "this thread was interrupted in a call on the same channel or queue: to wait here \
-             would be a deadlock",
-        ),
-        Refused::Damaged(Some(count)) => Error::new(
-            ErrorKind::Decode,
-            format!("a process wrote nonsense into the channel: up to {count} messages are lost"),
-        ),
-        Refused::Damaged(None) | Refused::TooLarge | Refused::NoMemory(_) => Error::new(
-            ErrorKind::Decode,
-            "a process wrote nonsense into the channel, and it is of no use any more",
-        ),
-    }
 }
 
 macro_rules! end {

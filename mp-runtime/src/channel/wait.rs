@@ -34,7 +34,7 @@ const CROWDED_NANOS: u64 = 25_000;
 /// How long a sleep lasts that nobody ends. A timer that would be the next one of its processor is
 /// set in its hardware, which under a hypervisor takes longer than all the rest of a sleep; so this
 /// is longer than the time from one tick of the scheduler to the next.
-const SLICE: Duration = Duration::from_millis(50);
+pub(super) const SLICE: Duration = Duration::from_millis(50);
 
 /// So often at most it is not tried again to look, after it was in vain.
 const MOST_SKIPPED: u32 = 63;
@@ -149,10 +149,5 @@ impl Wait {
             Some(_) if !self.is_overdue => Look::Glance,
             _ => Look::Close,
         }
-    }
-
-    /// How long to sleep next.
-    pub(super) fn slice(&self) -> Duration {
-        SLICE
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Recorder;
 use super::message::{self, RECORD_HEADER_BYTES, Status, Table, write_record, write_record_header};
-use crate::os::crowd;
+use crate::os::{crowd, packet};
 use crate::wire::{Handles, Inbox, Message, Outbox, Payload};
 
 /// Results wait no longer than this for others to be sent with them, and never past the end of
@@ -139,7 +139,7 @@ impl WorkerEnd {
             return Ok(());
         };
         let is_whole = !Outbox::may_block(header.len() + payload.bytes.len());
-        if is_gone(&error) || handles.is_none() || !is_whole {
+        if packet::is_gone(&error) || handles.is_none() || !is_whole {
             return Err(error);
         }
         let reason = format!("what it refers to could not be sent: {error}");
@@ -170,10 +170,4 @@ impl WorkerEnd {
         self.pending.clear();
         Ok(())
     }
-}
-
-/// Whether the parent is gone.
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
 }

@@ -19,6 +19,7 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, munmap};
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::stat::{FileStat, fstat};
 
 use super::limit;
 
@@ -141,10 +142,9 @@ fn take(fd: &impl AsFd, range: Range<u64>) -> io::Result<()> {
 ///
 /// If it is no memory of the kind that [`create`] makes.
 pub(crate) fn inspect(fd: &OwnedFd) -> io::Result<(MemoryId, usize)> {
-    let bytes = sealed_bytes(fd)?;
-    let status = nix::sys::stat::fstat(fd.as_fd())?;
+    let (status, bytes) = sealed_status(fd)?;
     // What was not set aside would be, page by page, when this process reads it.
-    if (status.st_blocks as u64).saturating_mul(512) < bytes as u64 {
+    if blocks_bytes(&status) < bytes as u64 {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let id = MemoryId {
@@ -160,19 +160,28 @@ pub(crate) fn inspect(fd: &OwnedFd) -> io::Result<(MemoryId, usize)> {
 ///
 /// If it is no such memory.
 pub(crate) fn sealed_bytes(fd: &impl AsFd) -> io::Result<usize> {
+    sealed_status(fd).map(|(_, bytes)| bytes)
+}
+
+fn sealed_status(fd: &impl AsFd) -> io::Result<(FileStat, usize)> {
     // Only memory files have seals.
     let seals = fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS)?;
     if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
         return Err(io::ErrorKind::InvalidData.into());
     }
-    let status = nix::sys::stat::fstat(fd.as_fd())?;
-    usize::try_from(status.st_size).map_err(io::Error::other)
+    let status = fstat(fd.as_fd())?;
+    let bytes = usize::try_from(status.st_size).map_err(io::Error::other)?;
+    Ok((status, bytes))
+}
+
+/// How many bytes of memory are behind a file: it is counted in blocks of 512 (stat(2)).
+pub(super) fn blocks_bytes(status: &FileStat) -> u64 {
+    (status.st_blocks as u64).saturating_mul(512)
 }
 
 /// How many bytes of memory are behind `fd`.
 pub(crate) fn present_bytes(fd: &impl AsFd) -> io::Result<u64> {
-    let status = nix::sys::stat::fstat(fd.as_fd())?;
-    Ok((status.st_blocks as u64).saturating_mul(512))
+    Ok(blocks_bytes(&fstat(fd.as_fd())?))
 }
 
 /// Refuses a copy that this machine has no memory for, before it is made.

@@ -142,6 +142,12 @@ pub(crate) fn send(
     })
 }
 
+/// Whether nothing could be sent since nobody has the other socket.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected)
+}
+
 /// Receives one packet, without waiting. At the end it has no bytes.
 pub(crate) fn receive(socket: impl AsFd) -> io::Result<Packet> {
     let mut buffer = [const { MaybeUninit::uninit() }; PACKET_BYTES];

@@ -63,7 +63,7 @@ impl SealedBytes {
         let seals = SealFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GET_SEALS)?);
         let status = fstat(fd.as_fd())?;
         // A page that is not there would have to be found when it is read.
-        let is_there = (status.st_blocks as u64).saturating_mul(512) >= bytes;
+        let is_there = memory::blocks_bytes(&status) >= bytes;
         let length = usize::try_from(bytes).ok().filter(|&length| {
             length > 0
                 && seals.contains(SEALS)
