@@ -138,7 +138,7 @@ pub use mp_runtime::shm::Pod;
 #[cfg(feature = "ndarray")]
 pub mod ndarray;
 
-pub use mp_runtime::pool::{Pool, PoolBuilder, Task, TaskOptions, WithOptions};
+pub use mp_runtime::pool::{Backend, Pool, PoolBuilder, PoolStats, Task, TaskOptions, WithOptions};
 pub use mp_runtime::wait::{Waitable, wait_any};
 
 pub mod pool {

@@ -129,6 +129,13 @@ impl Error {
         self
     }
 
+    /// The same, as what made an initializer fail.
+    pub(crate) fn of_initializer(mut self) -> Error {
+        self.0.kind = ErrorKind::Initializer;
+        self.0.message = format!("the initializer failed: {}", self.0.message);
+        self
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

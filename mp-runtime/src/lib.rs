@@ -43,7 +43,9 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::process::enter_test;
-    pub use crate::registry::{Call, CallError, Function, Registered};
+    pub use crate::registry::{
+        Call, CallError, Debugs, Displays, Fails, Function, Registered, Returned, Succeeds,
+    };
     pub use crate::shm::{AnyBits, Mend, Optional, Place};
     pub use crate::sync::{Guarded, RegisteredStatic, lock_order};
     pub use crate::wire::{

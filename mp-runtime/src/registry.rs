@@ -81,6 +81,8 @@ pub struct Call<'m> {
     input: &'m [u8],
     handles: Option<Arc<Handles>>,
     output: Payload,
+    /// Whether an `Err` that it returns is a failure and no result.
+    is_initializer: bool,
 }
 
 /// Why a call came to no result, when it did not panic.
@@ -90,6 +92,8 @@ pub enum CallError {
     Decode(DecodeError),
     /// The result could not be encoded.
     Encode(EncodeError),
+    /// It is an initializer that returned an `Err`, which says this.
+    Refused(String),
 }
 
 impl<'m> Call<'m> {
@@ -98,6 +102,15 @@ impl<'m> Call<'m> {
             input,
             handles,
             output: Payload::default(),
+            is_initializer: false,
+        }
+    }
+
+    /// Has it fail if the function returns an `Err`.
+    pub(crate) fn of_initializer(self) -> Call<'m> {
+        Call {
+            is_initializer: true,
+            ..self
         }
     }
 
@@ -129,6 +142,18 @@ impl<'m> Call<'m> {
         Ok(body())
     }
 
+    /// Looks at the result, where an `Err` is a failure.
+    ///
+    /// # Errors
+    ///
+    /// If it is one, with what `failure` says of it.
+    pub fn check(&self, failure: impl FnOnce() -> Option<String>) -> Result<(), CallError> {
+        match self.is_initializer {
+            true => failure().map_or(Ok(()), |reason| Err(CallError::Refused(reason))),
+            false => Ok(()),
+        }
+    }
+
     /// Writes the result.
     ///
     /// # Errors
@@ -140,6 +165,61 @@ impl<'m> Call<'m> {
     ) -> Result<(), CallError> {
         self.output = Payload::encode(write).map_err(CallError::Encode)?;
         Ok(())
+    }
+}
+
+/// What a function has returned, whose `failure` is what its `Err` says, if it is one. Method resolution tells apart what types say, as
+/// with the [lanes](crate::wire::Lane): `(&&&Returned(&output)).failure()` finds the first of [`Displays`], [`Debugs`],
+/// [`Fails`] and [`Succeeds`] that there is for the type.
+#[derive(Debug)]
+pub struct Returned<'o, T>(pub &'o T);
+
+/// A result whose error says what it is.
+pub trait Displays {
+    /// What the error says.
+    fn failure(&self) -> Option<String>;
+}
+
+impl<T, E: std::fmt::Display> Displays for &&&Returned<'_, Result<T, E>> {
+    fn failure(&self) -> Option<String> {
+        self.0.as_ref().err().map(ToString::to_string)
+    }
+}
+
+/// A result whose error can be printed.
+pub trait Debugs {
+    /// What the error looks like.
+    fn failure(&self) -> Option<String>;
+}
+
+impl<T, E: std::fmt::Debug> Debugs for &&Returned<'_, Result<T, E>> {
+    fn failure(&self) -> Option<String> {
+        self.0.as_ref().err().map(|error| format!("{error:?}"))
+    }
+}
+
+/// A result.
+pub trait Fails {
+    /// That there is an error.
+    fn failure(&self) -> Option<String>;
+}
+
+impl<T, E> Fails for &Returned<'_, Result<T, E>> {
+    fn failure(&self) -> Option<String> {
+        let says = || "one that says nothing of itself".to_owned();
+        self.0.as_ref().err().map(|_| says())
+    }
+}
+
+/// Anything else.
+pub trait Succeeds {
+    /// Nothing.
+    fn failure(&self) -> Option<String>;
+}
+
+impl<T> Succeeds for Returned<'_, T> {
+    fn failure(&self) -> Option<String> {
+        None
     }
 }
 

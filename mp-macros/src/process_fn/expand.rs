@@ -158,6 +158,10 @@ impl Expansion<'_> {
                     ::core::result::Result::Ok((#(#decode,)*))
                 })?;
                 let __mp_output = __mp_call.invoke(move || #body_name(#(#pass),*))?;
+                __mp_call.check(|| {
+                    use ::mp::__private::{Debugs as _, Displays as _, Fails as _, Succeeds as _};
+                    (&&&::mp::__private::Returned(&__mp_output)).failure()
+                })?;
                 __mp_call.finish(|__mp_to| #output.encode(&__mp_output, __mp_to))
             }
         }

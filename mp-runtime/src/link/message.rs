@@ -14,6 +14,9 @@ pub(super) const RECORDS: u8 = 3;
 /// Up, from the parent itself: the worker has ended, and nothing comes after this.
 pub(super) const FAREWELL: u8 = 4;
 
+/// The chunk that is the call of an initializer; chunks of items are numbered from 1.
+pub(crate) const INITIALIZER_CHUNK: u64 = 0;
+
 /// A call as it is sent: a table of its items, and the bytes of their arguments, which lie one
 /// behind the other wherever they were encoded.
 #[derive(Debug)]
@@ -93,15 +96,18 @@ pub(crate) enum Status {
     NotEncoded,
     /// Not an item: the chunk is at its end.
     ChunkEnd,
+    /// It was the initializer and returned an `Err`; the payload is what it says.
+    Refused,
 }
 
 impl Status {
-    const ALL: [Status; 5] = [
+    const ALL: [Status; 6] = [
         Status::Returned,
         Status::Panicked,
         Status::NotDecoded,
         Status::NotEncoded,
         Status::ChunkEnd,
+        Status::Refused,
     ];
 
     fn from_byte(byte: u8) -> Option<Status> {

@@ -48,7 +48,7 @@ mod tests;
 mod worker;
 
 pub(crate) use handshake::{Greeting, Server};
-pub(crate) use message::{Call, Record, Status};
+pub(crate) use message::{Call, INITIALIZER_CHUNK, Record, Status};
 pub(crate) use parent::{Event, Events, Link, Reply};
 pub(crate) use recorder::{Recorder, Running};
 pub(crate) use worker::{Chunk, WorkerEnd};

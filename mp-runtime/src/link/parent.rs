@@ -39,7 +39,7 @@ pub(crate) enum Event {
 }
 
 /// A message with results, shared by those who have to decode a part of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     body: Arc<Vec<u8>>,
     handles: Option<Arc<Handles>>,

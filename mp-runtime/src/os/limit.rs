@@ -2,7 +2,7 @@
 
 use std::io;
 
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
@@ -27,6 +27,13 @@ pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
 /// How many processors this process may use: affinity and the quota of its cgroups.
 pub(crate) fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// The processors that this thread may run on, by number.
+pub(crate) fn allowed_cpus() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(Pid::from_raw(0))?;
+    let is_allowed = |cpu: &usize| set.is_set(*cpu).unwrap_or(false);
+    Ok((0..CPU_LIMIT).filter(is_allowed).collect())
 }
 
 /// How many processors this machine has at work.

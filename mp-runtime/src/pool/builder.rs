@@ -4,12 +4,46 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::core::{Config, Core};
+use super::initializer::Initializer;
 use super::{Pool, TaskOptions};
 use crate::error::{Error, ErrorKind};
+use crate::os::limit;
 use crate::process::{check_name, cpu_count};
+use crate::registry::{Catalogue, ProcessFn};
 
 /// The most workers of a pool. Each is a process, and a thread and six descriptors here.
 const MAX_WORKERS: usize = 4096;
+
+/// What runs the functions of a pool. Arguments and results are turned into bytes and back whatever
+/// it is, so that what works with one works with the others.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// for backend in [mp::Backend::Processes, mp::Backend::Threads, mp::Backend::Inline] {
+///     let pool = mp::Pool::builder().workers(2).backend(backend).build()?;
+///     assert_eq!(pool.map(square, 0..5)?, [0, 1, 4, 9, 16]);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Backend {
+    /// Processes: what a function does there stays there.
+    #[default]
+    Processes,
+    /// Threads of this process, for functions that need no fence around them: they start at once
+    /// and see the globals of the program. What would end a worker's process ends the program. A
+    /// thread cannot be killed: a call that is cancelled or takes too long is let go of and goes on,
+    /// unseen, until it returns, while another thread takes its place.
+    Threads,
+    /// The thread that asks, at the moment it asks, one item after the other: for debugging. A call
+    /// that takes too long is an error all the same, once it has returned.
+    Inline,
+}
 
 /// Makes a [`Pool`] with options.
 ///
@@ -28,7 +62,12 @@ const MAX_WORKERS: usize = 4096;
 pub struct PoolBuilder {
     workers: Option<usize>,
     name: Option<String>,
+    backend: Backend,
     tasks: TaskOptions,
+    initializer: Option<Result<Initializer, Error>>,
+    max_tasks: Option<usize>,
+    memory_limit: Option<u64>,
+    is_pinned: bool,
     start_timeout: Option<Duration>,
 }
 
@@ -37,7 +76,12 @@ impl PoolBuilder {
         PoolBuilder {
             workers: None,
             name: None,
+            backend: Backend::default(),
             tasks: TaskOptions::new(),
+            initializer: None,
+            max_tasks: None,
+            memory_limit: None,
+            is_pinned: false,
             start_timeout: None,
         }
     }
@@ -51,6 +95,79 @@ impl PoolBuilder {
     /// Its name, in errors and in the names of its workers. Default: `Pool-1` and so on.
     pub fn name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.name = Some(name.into());
+        self
+    }
+
+    /// What runs its functions. Default: [`Backend::Processes`].
+    pub fn backend(mut self, backend: Backend) -> PoolBuilder {
+        self.backend = backend;
+        self
+    }
+
+    /// Calls `function` with `args` in each worker, once and before anything else, in those as well
+    /// that take the place of others. What it makes it may keep in a `static`, for the calls that
+    /// follow.
+    ///
+    /// If it panics, exits or returns an `Err`, the pool fails with that as an error of the kind
+    /// [`Initializer`](ErrorKind::Initializer): in [`build`](PoolBuilder::build), or, if it is a
+    /// worker in another's place, in everything that waits and all that comes. A worker that is
+    /// killed in it is replaced, a few times. It may take as long as it takes, unless the function
+    /// has a `timeout` of its own. The pool keeps the arguments as long as it is there, with what
+    /// handles in them stand for.
+    ///
+    /// ```
+    /// use std::sync::OnceLock;
+    ///
+    /// static WORDS: OnceLock<Vec<String>> = OnceLock::new();
+    ///
+    /// #[mp::process_fn]
+    /// fn load(text: &str) -> Result<(), String> {
+    ///     let words = text.split(' ').map(str::to_owned).collect();
+    ///     WORDS.set(words).map_err(|_| "loaded twice".to_owned())
+    /// }
+    ///
+    /// #[mp::process_fn]
+    /// fn word(n: usize) -> Option<String> {
+    ///     WORDS.get()?.get(n).cloned()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// fn main() -> Result<(), mp::Error> {
+    ///     let pool = mp::Pool::builder().workers(2).initializer(load, ("to be".into(),)).build()?;
+    ///     assert_eq!(pool.map(word, 1..3)?, [Some("be".to_owned()), None]);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn initializer<F: ProcessFn>(mut self, _function: F, args: F::Args) -> PoolBuilder {
+        self.initializer = Some(Initializer::new::<F>(&args));
+        self
+    }
+
+    /// After so many items, at least 1, a worker makes room for a fresh one, and what its functions
+    /// have leaked goes with it. No call notices. A worker that has not exited ten seconds after it
+    /// was told to is killed. Default: workers stay.
+    ///
+    /// Of [`Backend::Threads`] the threads change; [`Backend::Inline`] has nobody to replace.
+    #[doc(alias = "maxtasksperchild")]
+    #[doc(alias = "max_tasks_per_child")]
+    pub fn max_tasks_per_worker(mut self, tasks: usize) -> PoolBuilder {
+        self.max_tasks = Some(tasks.max(1));
+        self
+    }
+
+    /// The most private memory each worker may have, in bytes; see
+    /// [`Builder::memory_limit`](crate::process::Builder::memory_limit). An item that needs more
+    /// fails with [`OutOfMemory`](ErrorKind::OutOfMemory), and its worker is replaced. Default: that
+    /// of this process. For processes only.
+    pub fn memory_limit(mut self, bytes: u64) -> PoolBuilder {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Whether each worker runs on one processor alone, of those that this process may use, in turns
+    /// (`sched_setaffinity`). Default: no. [`Backend::Inline`] stays where it is called.
+    pub fn pin_cpus(mut self, pin: bool) -> PoolBuilder {
+        self.is_pinned = pin;
         self
     }
 
@@ -77,20 +194,19 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// As for [`Pool::new`].
+    /// As for [`Pool::new`]; [`Initializer`](ErrorKind::Initializer) if that failed,
+    /// [`Encode`](ErrorKind::Encode) if its arguments could not be encoded,
+    /// [`Unsupported`](ErrorKind::Unsupported) if the backend cannot do what was asked for.
     pub fn build(self) -> Result<Pool, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
         check_name(self.name.as_deref())?;
         let worker_count = self.workers.unwrap_or_else(cpu_count);
-        if worker_count == 0 {
-            let message = "a pool of 0 workers cannot run anything: ask for at least one";
-            return Err(Error::new(ErrorKind::Spawn, message));
-        }
-        if worker_count > MAX_WORKERS {
-            let message = format!(
-                "a pool of {worker_count} workers is too large: {MAX_WORKERS} are the most"
-            );
-            return Err(Error::new(ErrorKind::Spawn, message));
+        check_count(worker_count)?;
+        Catalogue::get()?;
+        if self.memory_limit.is_some() && self.backend != Backend::Processes {
+            let message = "the memory of a process can be limited, that of a thread cannot: leave \
+                           out `memory_limit`, or use `Backend::Processes`";
+            return Err(Error::new(ErrorKind::Unsupported, message));
         }
         let (name, has_own_name) = match self.name {
             Some(name) => (name, true),
@@ -99,13 +215,33 @@ impl PoolBuilder {
                 false,
             ),
         };
-        let core = Core::start(Config {
+        let cpus = self.is_pinned.then(limit::allowed_cpus).transpose();
+        let cpus = cpus.map_err(|error| {
+            let message = format!("the workers cannot be bound to processors: {error}");
+            Error::new(ErrorKind::Spawn, message).with_source(error)
+        })?;
+        let config = Config {
             name,
             has_own_name,
-            worker_count,
+            backend: self.backend,
             tasks: self.tasks,
+            initializer: self.initializer.transpose()?,
+            max_tasks: self.max_tasks,
+            memory_limit: self.memory_limit,
+            cpus,
             start_timeout: self.start_timeout,
-        })?;
+        };
+        let core = Core::start(config, worker_count)?;
         Ok(Pool { core })
     }
+}
+
+/// Whether a pool can have so many workers.
+pub(super) fn check_count(worker_count: usize) -> Result<(), Error> {
+    let message = match worker_count {
+        0 => "a pool of 0 workers cannot run anything: ask for at least one".to_owned(),
+        1..=MAX_WORKERS => return Ok(()),
+        _ => format!("a pool of {worker_count} workers is too large: {MAX_WORKERS} are the most"),
+    };
+    Err(Error::new(ErrorKind::Spawn, message))
 }

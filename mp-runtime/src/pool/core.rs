@@ -1,25 +1,26 @@
-//! The state that a pool's slots and callers share, and every change of it.
+//! The state that a pool's workers and callers share, and what callers do with it. What workers do with
+//! it is in `crew`, time limits in `timing`.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::TaskOptions;
+use super::initializer::Initializer;
 use super::job::{Job, Outcome};
-use super::queue::Queue;
+use super::life::{Ended, Life};
 use super::segment::{Piece, Segment};
-use super::slot::{self, Busy, Slot, SlotState};
+use super::slot::{self, Slot, Stage};
+use super::stats::{Counters, PoolStats};
+use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Link, Record, Reply, Status};
-use crate::os;
-use crate::process::{Child, Exit, ProcessInfo, Who, call_at};
+use crate::link::{Call, Link};
+use crate::process::{Child, ProcessInfo};
+use crate::wire::Handles;
 
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Timers are not set closer than this, so that they cannot keep their thread from anything else.
-const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
 /// What a pool was made with.
 #[derive(Debug)]
@@ -27,18 +28,29 @@ pub(super) struct Config {
     pub(super) name: String,
     /// Whether the user named it.
     pub(super) has_own_name: bool,
-    pub(super) worker_count: usize,
+    pub(super) backend: Backend,
     pub(super) tasks: TaskOptions,
+    pub(super) initializer: Option<Initializer>,
+    /// A worker is replaced after so many items.
+    pub(super) max_tasks: Option<usize>,
+    pub(super) memory_limit: Option<u64>,
+    /// The processors that workers are bound to, one each, in turns.
+    pub(super) cpus: Option<Vec<usize>>,
     pub(super) start_timeout: Option<Duration>,
 }
 
 impl Config {
     /// What errors call the worker of a slot.
-    fn title(&self, index: usize) -> Arc<str> {
+    pub(super) fn title(&self, index: usize) -> Arc<str> {
         match self.has_own_name {
             true => format!("worker {index} of `{}`", self.name).into(),
             false => format!("worker {index}").into(),
         }
+    }
+
+    /// What the worker of a slot calls itself.
+    pub(super) fn worker_name(&self, index: usize) -> String {
+        format!("{}-worker-{index}", self.name)
     }
 }
 
@@ -48,8 +60,13 @@ pub(super) struct Core {
     /// The process that made it.
     owner_id: u32,
     state: Mutex<State>,
-    /// Notified when a slot or the phase changes, and when work comes that slots wait for.
+    /// Notified when a slot, the phase or the number of workers changes.
     changed: Condvar,
+    /// What `State::target` is, for those who need not know it exactly.
+    worker_count: AtomicUsize,
+    pub(super) counters: Counters,
+    /// Held by who changes the number of workers.
+    pub(super) resizing: Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -68,31 +85,49 @@ pub(super) enum Phase {
 
 pub(super) struct State {
     pub(super) phase: Phase,
-    pub(super) queue: Queue,
+    /// Why it runs nothing more, though nobody has ended it: its initializer failed.
+    pub(super) failure: Option<Error>,
+    pub(super) life: Life,
     pub(super) slots: Vec<Slot>,
+    /// How many workers there shall be: those of the slots before this one.
+    pub(super) target: usize,
+    /// Slots whose thread has not ended.
+    pub(super) live_slots: usize,
     /// Jobs whose items are still being submitted.
     feeds: usize,
     /// The same for those that wait for their consumer.
     lazy_feeds: usize,
     /// Somebody waits for the end, so lazy feeds get no further.
     joining: bool,
-    last_chunk: u64,
-    /// Counts submissions, for slots that wait for one.
-    pub(super) submissions: u64,
-    /// Slots whose thread has not ended.
-    live_slots: usize,
+    /// Workers that were started in place of others.
+    pub(super) restarts: usize,
 }
 
-/// Results on their way to those who wait; delivered when no lock is held.
-pub(super) type Deliveries = Vec<(Arc<Job>, Vec<(usize, Outcome)>)>;
+/// What is to be done about a change once no lock is held.
+#[derive(Default)]
+pub(super) struct Aftermath {
+    pub(super) ended: Vec<Ended>,
+    /// Workers that need not stay, and how they are told.
+    pub(super) stops: Vec<(Arc<Link>, Arc<Child>)>,
+    pub(super) calls: Vec<Dispatch>,
+}
 
-/// A call that a slot was made busy for, to be sent when no lock is held.
-struct Dispatch {
+/// A call that a worker was given.
+pub(super) struct Dispatch {
     link: Arc<Link>,
     slot: usize,
-    chunk: u64,
-    job: Arc<Job>,
-    piece: Piece,
+    call: Call,
+    handles: Option<Arc<Handles>>,
+    timeout: Option<Duration>,
+}
+
+impl From<Ended> for Aftermath {
+    fn from(ended: Ended) -> Aftermath {
+        Aftermath {
+            ended: vec![ended],
+            ..Aftermath::default()
+        }
+    }
 }
 
 impl State {
@@ -100,66 +135,46 @@ impl State {
     pub(super) fn has_feeds(&self) -> bool {
         self.feeds > 0 || self.lazy_feeds > 0 && !self.joining
     }
+
+    /// Whether a pool that takes no more work has nothing left to do.
+    pub(super) fn is_done(&self) -> bool {
+        match self.phase {
+            Phase::Terminated => true,
+            _ if self.failure.is_some() => self.life.is_idle(),
+            Phase::Closed => !self.has_feeds() && self.life.is_idle(),
+            Phase::Opening | Phase::Open => false,
+        }
+    }
+
+    /// Whether the worker of a slot is there and has nothing to do.
+    fn is_idle(&self, index: usize) -> bool {
+        let slot = &self.slots[index];
+        slot.stage.is_ready() && slot.link.is_some() && self.life.hand(index).is_none()
+    }
 }
 
 impl Core {
-    /// Starts a pool and its workers.
-    pub(super) fn start(config: Config) -> Result<Arc<Core>, Error> {
-        let worker_count = config.worker_count;
-        let core = Arc::new(Core {
+    pub(super) fn new(config: Config) -> Core {
+        Core {
             owner_id: std::process::id(),
             state: Mutex::new(State {
                 phase: Phase::Opening,
-                queue: Queue::default(),
-                slots: (0..worker_count)
-                    .map(|index| Slot::new(config.title(index)))
-                    .collect(),
+                failure: None,
+                life: Life::new(),
+                slots: Vec::new(),
+                target: 0,
+                live_slots: 0,
                 feeds: 0,
                 lazy_feeds: 0,
                 joining: false,
-                last_chunk: 0,
-                submissions: 0,
-                live_slots: 0,
+                restarts: 0,
             }),
             changed: Condvar::new(),
+            worker_count: AtomicUsize::new(0),
+            counters: Counters::default(),
+            resizing: Mutex::default(),
             threads: Mutex::default(),
             config,
-        });
-        for index in 0..worker_count {
-            core.state().live_slots += 1;
-            let own = Arc::clone(&core);
-            match os::thread::spawn("mp-pool", move || slot::run(&own, index)) {
-                Ok(thread) => core.threads().push(thread),
-                Err(error) => {
-                    core.state().live_slots -= 1;
-                    core.terminate();
-                    let message = format!("{} could not be started: {error}", core.described());
-                    return Err(Error::new(ErrorKind::Spawn, message).with_source(error));
-                }
-            }
-        }
-        core.wait_opened()?;
-        Ok(core)
-    }
-
-    /// Waits until every worker is there, or one could not be started.
-    fn wait_opened(&self) -> Result<(), Error> {
-        let mut state = self.state();
-        loop {
-            if let Some(error) = state.slots.iter().find_map(Slot::failure) {
-                drop(state);
-                self.terminate();
-                return Err(error);
-            }
-            if state
-                .slots
-                .iter()
-                .all(|slot| !matches!(slot.state, SlotState::Starting))
-            {
-                state.phase = Phase::Open;
-                return Ok(());
-            }
-            state = self.wait(state);
         }
     }
 
@@ -167,34 +182,59 @@ impl Core {
         &self.config.name
     }
 
+    /// How many workers there shall be.
     pub(super) fn worker_count(&self) -> usize {
-        self.config.worker_count
+        self.worker_count.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many workers there shall be.
+    pub(super) fn set_target(&self, state: &mut State, target: usize) {
+        state.target = target;
+        self.worker_count.store(target, Ordering::Relaxed);
     }
 
     pub(super) fn task_defaults(&self) -> &TaskOptions {
         &self.config.tasks
     }
 
-    fn described(&self) -> String {
+    pub(super) fn described(&self) -> String {
         format!("pool `{}`", self.config.name)
     }
 
-    /// The workers that are running.
+    /// The workers that are running, but for those that it wants no more.
     pub(super) fn workers(&self) -> Vec<ProcessInfo> {
+        if self.config.backend == Backend::Inline {
+            return vec![inline::worker(self)];
+        }
         let state = self.state();
-        let children = state.slots.iter().filter_map(|slot| slot.child.as_ref());
-        children
-            .filter(|child| child.exit().is_none())
-            .map(|child| child.info().clone())
+        let wanted = state.slots.iter().take(state.target);
+        wanted
+            .filter_map(|slot| slot.worker.as_ref())
+            .filter(|worker| worker.exit().is_none())
+            .map(|worker| worker.info().clone())
             .collect()
     }
 
+    pub(super) fn stats(&self) -> PoolStats {
+        let state = self.state();
+        let (queued, running) = state.life.counts();
+        let wanted = state.slots.iter().take(state.target);
+        PoolStats {
+            queued,
+            running,
+            done: self.counters.done(),
+            failed: self.counters.failed(),
+            restarts: state.restarts,
+            busy: wanted.map(Slot::busy_time).collect(),
+        }
+    }
+
     /// Whether this is the process that made the pool, and not a fork of it.
-    fn is_owner(&self) -> bool {
+    pub(super) fn is_owner(&self) -> bool {
         std::process::id() == self.owner_id
     }
 
-    fn require_owner(&self) -> Result<(), Error> {
+    pub(super) fn require_owner(&self) -> Result<(), Error> {
         if self.is_owner() {
             return Ok(());
         }
@@ -208,25 +248,32 @@ impl Core {
         ))
     }
 
+    /// Why it takes no work from callers, if it does not.
+    pub(super) fn refused(&self, state: &State) -> Option<Error> {
+        match state.phase {
+            _ if state.failure.is_some() => state.failure.clone(),
+            Phase::Opening | Phase::Open => None,
+            Phase::Closed => Some(self.closed()),
+            Phase::Terminated => Some(Error::new(
+                ErrorKind::Closed,
+                format!("{} was terminated and takes no more work", self.described()),
+            )),
+        }
+    }
+
     /// Announces that items of a new job will be submitted. A lazy feed does not keep the pool from
     /// being joined.
     pub(super) fn open_feed(&self, is_lazy: bool) -> Result<(), Error> {
         self.require_owner()?;
         let mut state = self.state();
-        match state.phase {
-            Phase::Opening | Phase::Open => {
-                match is_lazy {
-                    true => state.lazy_feeds += 1,
-                    false => state.feeds += 1,
-                }
-                Ok(())
-            }
-            Phase::Closed => Err(self.closed()),
-            Phase::Terminated => Err(Error::new(
-                ErrorKind::Closed,
-                format!("{} was terminated and takes no more work", self.described()),
-            )),
+        if let Some(error) = self.refused(&state) {
+            return Err(error);
         }
+        match is_lazy {
+            true => state.lazy_feeds += 1,
+            false => state.feeds += 1,
+        }
+        Ok(())
     }
 
     /// All items of a job were submitted.
@@ -239,7 +286,7 @@ impl Core {
             true => state.lazy_feeds -= 1,
             false => state.feeds -= 1,
         }
-        self.settle(state, Vec::new());
+        self.settle(state, Aftermath::default());
     }
 
     /// Queues items of a job whose feed is open.
@@ -255,47 +302,76 @@ impl Core {
     ) -> Result<(), ()> {
         let mut state = self.state();
         let piece = Piece::whole(segment);
-        let refusal = match state.phase {
-            Phase::Terminated => Some(self.terminated()),
-            Phase::Closed if is_lazy && state.joining => Some(self.closed()),
-            _ if state.live_slots == 0 => Some(self.closed()),
-            _ => None,
+        if state.phase <= Phase::Open {
+            self.revive(&mut state);
+        }
+        let is_cut_off = is_lazy && state.joining && state.phase == Phase::Closed;
+        let refusal = match is_cut_off {
+            true => Some(self.closed()),
+            false => self.not_run(&state),
         };
         if let Some(error) = refusal {
             drop(state);
-            job.deliver(failed_pieces([&piece], &error));
+            let outcomes = piece.numbers().map(|number| (number, Err(error.clone())));
+            self.deliver(job, outcomes.collect());
             return Err(());
         }
-        state.queue.push_back(job, piece);
-        state.submissions += 1;
-        if state
-            .slots
-            .iter()
-            .any(|slot| matches!(slot.state, SlotState::Broken))
-        {
+        if self.config.backend == Backend::Inline {
+            drop(state);
+            inline::run(self, job, &piece);
+            return Ok(());
+        }
+        state.life.enqueue(job, piece);
+        self.settle(state, Aftermath::default());
+        Ok(())
+    }
+
+    /// Workers that could not be started are tried again for new work.
+    fn revive(&self, state: &mut State) {
+        let broken = state.slots.iter_mut().filter(|slot| slot.stage.is_broken());
+        let mut any = false;
+        for slot in broken {
+            slot.stage = Stage::Starting;
+            any = true;
+        }
+        if any {
             self.changed.notify_all();
         }
-        self.settle(state, Vec::new());
-        Ok(())
+    }
+
+    /// Why nothing that waits would ever run, if that is so.
+    pub(super) fn not_run(&self, state: &State) -> Option<Error> {
+        if state.phase == Phase::Terminated {
+            return Some(self.terminated());
+        }
+        if state.failure.is_some() || self.config.backend == Backend::Inline {
+            return state.failure.clone();
+        }
+        // Those that have ended and those that cannot be started will run nothing.
+        let mut reason = None;
+        for slot in &state.slots {
+            match &slot.stage {
+                Stage::Broken(error) => reason = Some(error),
+                Stage::Stopped(error) => reason = reason.or(error.as_ref()),
+                Stage::Starting | Stage::Ready => return None,
+            }
+        }
+        Some(reason.cloned().unwrap_or_else(|| self.closed()))
     }
 
     /// Nobody wants what has not come of this job: what has not begun does not run.
     pub(super) fn abandon(self: &Arc<Self>, job: &Arc<Job>) {
-        job.abandon();
         if !self.is_owner() {
             return;
         }
         let mut state = self.state();
-        let removed = state.queue.remove(job);
-        for slot in &state.slots {
-            if let (SlotState::Busy(busy), Some(link)) = (&slot.state, &slot.link)
-                && Arc::ptr_eq(&busy.job, job)
-            {
-                link.cancel(busy.chunk);
+        let (ended, slots) = state.life.abandon(job, &self.not_wanted(job));
+        for slot in slots {
+            if let (Some(hand), Some(link)) = (state.life.hand(slot), &state.slots[slot].link) {
+                link.cancel(hand.chunk);
             }
         }
-        self.settle(state, Vec::new());
-        drop(removed);
+        self.settle(state, ended.into());
     }
 
     /// Cancels what has not come of this job; what is running is stopped with its worker. Tells
@@ -305,27 +381,14 @@ impl Core {
             return false;
         }
         let mut state = self.state();
-        let error = Error::new(
-            ErrorKind::Cancelled,
-            format!("a call of `{}` was cancelled", job.function.name),
-        )
-        .with_function(job.function.name);
-        let removed = state.queue.remove(job);
-        let mut any = !removed.is_empty();
-        for slot in &mut state.slots {
-            if let SlotState::Busy(busy) = &mut slot.state
-                && Arc::ptr_eq(&busy.job, job)
-                && !busy.is_done()
-            {
-                any |= busy.cancelled.is_none();
-                busy.cancelled = Some(error.clone());
-                if let Some(child) = &slot.child {
-                    child.kill();
-                }
+        let (ended, slots) = state.life.cancel(job, &self.not_wanted(job));
+        let any = !ended.outcomes.is_empty() || !slots.is_empty();
+        for slot in slots {
+            if let Some(worker) = &state.slots[slot].worker {
+                worker.kill();
             }
         }
-        let deliveries = vec![(Arc::clone(job), failed_pieces(&removed, &error))];
-        self.settle(state, deliveries);
+        self.settle(state, ended.into());
         any
     }
 
@@ -337,10 +400,10 @@ impl Core {
         let mut state = self.state();
         state.phase = state.phase.max(Phase::Closed);
         self.changed.notify_all();
-        self.settle(state, Vec::new());
+        self.settle(state, Aftermath::default());
     }
 
-    /// Closes, cuts off lazy feeds, and waits until every slot has ended.
+    /// Closes, cuts off lazy feeds, and waits until every worker has ended.
     pub(super) fn join(self: &Arc<Self>) -> Result<(), Error> {
         self.require_owner()?;
         if slot::is_thread_of(self) {
@@ -355,44 +418,43 @@ impl Core {
         drop(state);
         self.close();
         let mut state = self.state();
-        while state.live_slots > 0 {
+        while state.live_slots > 0 || !state.is_done() {
             state = self.wait(state);
         }
-        let terminated = state.phase == Phase::Terminated;
+        let failure = match state.phase {
+            Phase::Terminated => Some(self.terminated()),
+            _ => state.failure.clone(),
+        };
         drop(state);
         self.join_threads();
-        if terminated {
-            Err(self.terminated())
-        } else {
-            Ok(())
-        }
+        failure.map_or(Ok(()), Err)
     }
 
     /// Ends everything now.
-    pub(super) fn terminate(&self) {
+    pub(super) fn terminate(self: &Arc<Self>) {
         if !self.is_owner() {
             // The program forked: this is a copy, and the workers belong to the original.
             return;
         }
         let mut state = self.state();
-        if state.phase != Phase::Terminated && state.live_slots > 0 {
-            let error = self.terminated();
-            state.phase = Phase::Terminated;
-            let mut deliveries: Deliveries = Vec::new();
-            for (job, pieces) in state.queue.drain() {
-                deliveries.push((job, failed_pieces(&pieces, &error)));
+        if state.phase != Phase::Terminated {
+            // What was ended in order stays so.
+            let is_at_work = state.live_slots > 0 || !state.is_done();
+            if is_at_work {
+                state.phase = Phase::Terminated;
             }
-            for slot in &mut state.slots {
-                if let SlotState::Busy(busy) = &mut slot.state {
-                    busy.cancelled = Some(error.clone());
-                }
-                if let Some(child) = &slot.child {
-                    child.kill();
+            let ended = state.life.terminate(&self.terminated());
+            for slot in &state.slots {
+                if let Some(worker) = &slot.worker {
+                    worker.kill();
                 }
             }
             self.changed.notify_all();
-            drop(state);
-            deliver(deliveries);
+            let aftermath = Aftermath {
+                ended,
+                ..Aftermath::default()
+            };
+            self.settle(state, aftermath);
             state = self.state();
         }
         if slot::is_thread_of(self) {
@@ -405,14 +467,18 @@ impl Core {
             if left.is_zero() {
                 return;
             }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = self.wait_timeout(state, left);
         }
         drop(state);
         self.join_threads();
+    }
+
+    /// Keeps the thread of a slot, to be joined.
+    pub(super) fn keep(&self, thread: JoinHandle<()>) {
+        let mut threads = self.threads();
+        // Those of slots that went away in between have ended.
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
     }
 
     fn join_threads(&self) {
@@ -439,268 +505,94 @@ impl Core {
         Error::new(ErrorKind::Cancelled, message)
     }
 
-    /// A slot has a process that is not there yet. Tells whether it is still wanted.
-    pub(super) fn starting(&self, index: usize, child: &Arc<Child>) -> bool {
-        let mut state = self.state();
-        state.slots[index].child = Some(Arc::clone(child));
-        state.phase != Phase::Terminated
+    fn not_wanted(&self, job: &Job) -> Error {
+        let name = job.function.name;
+        let message = format!("a call of `{name}` was cancelled");
+        Error::new(ErrorKind::Cancelled, message).with_function(name)
     }
 
-    /// A slot's worker is there.
-    pub(super) fn ready(self: &Arc<Self>, index: usize, link: Link) {
-        let mut state = self.state();
-        let slot = &mut state.slots[index];
-        slot.link = Some(Arc::new(link));
-        slot.state = SlotState::Idle;
-        self.changed.notify_all();
-        self.settle(state, Vec::new());
-    }
-
-    /// Records came from a slot's worker.
-    pub(super) fn records(self: &Arc<Self>, index: usize, records: &[Record], reply: &Reply) {
-        let mut state = self.state();
-        let slot = &mut state.slots[index];
-        let mut deliveries = Vec::new();
-        if let (SlotState::Busy(busy), Some(child)) = (&mut slot.state, &slot.child) {
-            let who = busy.who(&slot.title, child);
-            let mut outcomes = busy.complete(records, reply, &who);
-            let is_end =
-                |record: &Record| record.status == Status::ChunkEnd && record.chunk == busy.chunk;
-            if records.iter().any(is_end) {
-                busy.job.learn(busy.piece.range.len(), busy.since.elapsed());
-                // Items are left out only for a job that nobody wants any more.
-                outcomes.extend(busy.left_out(&who.left_out()));
-            }
-            let job = Arc::clone(&busy.job);
-            if records.iter().any(is_end) {
-                slot.state = SlotState::Idle;
-            }
-            deliveries.push((job, outcomes));
-        }
-        self.settle(state, deliveries);
-    }
-
-    /// A slot's worker has ended, `exit`, and left these records. Tells whether it had run
-    /// anything of a chunk it had.
-    pub(super) fn ended(
+    /// After a change: fails what nobody will run, gives idle workers something to do, and lets those
+    /// go that are not needed; then, without the lock, delivers and sends.
+    pub(super) fn settle(
         self: &Arc<Self>,
-        index: usize,
-        exit: Exit,
-        records: &[Record],
-        reply: &Reply,
-    ) -> bool {
-        let mut state = self.state();
-        let slot = &mut state.slots[index];
-        let ended = std::mem::replace(&mut slot.state, SlotState::Starting);
-        let (child, link) = (slot.child.take(), slot.link.take());
-        let mut deliveries = Vec::new();
-        let mut has_worked = false;
-        if let (SlotState::Busy(mut busy), Some(child), Some(link)) = (ended, child, link) {
-            let who = busy.who(&slot.title, &child);
-            let mut outcomes = busy.complete(records, reply, &who);
-            let running = link.running().filter(|running| running.chunk == busy.chunk);
-            has_worked = running.is_some() || !outcomes.is_empty();
-            let exit = exit.after(link.is_out_of_memory(), &child);
-            let failure = |busy: &Busy, who: Who| match (busy.timed_out, &busy.broken) {
-                (Some((_, limit)), _) => who.timed_out(limit, exit),
-                (None, Some(reason)) => who.broke_off(reason),
-                (None, None) if running.is_some() => who.died(&child, exit),
-                (None, None) => who.died_before(&child, exit),
-            };
-            let fate = busy.fate(running, failure, &who);
-            outcomes.extend(fate.delivered);
-            if busy.job.is_abandoned() || state.phase == Phase::Terminated {
-                outcomes.extend(failed_pieces(&fate.queued, &self.terminated()));
-            } else {
-                for piece in fate.queued.into_iter().rev() {
-                    state.queue.push_front(&busy.job, piece);
+        mut state: MutexGuard<'_, State>,
+        mut aftermath: Aftermath,
+    ) {
+        if state.life.has_waiting() {
+            match self.not_run(&state) {
+                Some(error) => aftermath.ended.extend(state.life.refuse(&error)),
+                None => self.assign(&mut state, &mut aftermath.calls),
+            }
+        }
+        let is_done = state.is_done();
+        let kept = if is_done { 0 } else { state.target };
+        // Those of a pool that was terminated have been killed.
+        if state.phase != Phase::Terminated {
+            for index in kept..state.slots.len() {
+                if state.is_idle(index) {
+                    aftermath.stops.extend(state.slots[index].let_go());
                 }
             }
-            deliveries.push((busy.job, outcomes));
         }
-        self.changed.notify_all();
-        self.settle(state, deliveries);
-        has_worked
-    }
-
-    /// A slot's worker sent what makes no sense, and is about to be killed.
-    pub(super) fn broken(&self, index: usize, reason: String) {
-        if let SlotState::Busy(busy) = &mut self.state().slots[index].state {
-            busy.broken = Some(reason);
-        }
-    }
-
-    /// No worker can be started any more, in any slot: fails what waits for one.
-    pub(super) fn fail_waiting(self: &Arc<Self>, mut state: MutexGuard<'_, State>, error: &Error) {
-        let waiting = state.queue.drain();
-        let deliveries = waiting
-            .into_iter()
-            .map(|(job, pieces)| {
-                let outcomes = failed_pieces(&pieces, error);
-                (job, outcomes)
-            })
-            .collect();
-        self.settle(state, deliveries);
-    }
-
-    /// A slot's thread ends. With a failure, it could not be opened, or a bug ended it.
-    pub(super) fn slot_ended(&self, index: usize, failure: Option<Error>) {
-        let mut state = self.state();
-        let slot = &mut state.slots[index];
-        let last = std::mem::replace(&mut slot.state, SlotState::Stopped(failure.clone()));
-        slot.link = None;
-        let child = slot.child.take();
-        state.live_slots -= 1;
-        let mut deliveries: Deliveries = Vec::new();
-        if state.live_slots == 0 {
-            // Nothing is left of an orderly end. What is, nobody would run any more.
-            if state.phase < Phase::Closed {
-                state.phase = Phase::Terminated;
-            }
-            let error = failure.unwrap_or_else(|| self.terminated());
-            for (job, pieces) in state.queue.drain() {
-                deliveries.push((job, failed_pieces(&pieces, &error)));
-            }
-        }
-        self.changed.notify_all();
-        drop(state);
-        // Only a bug leaves something here; its worker must not stay, nor its caller wait.
-        if let Some(child) = child {
-            child.kill();
-        }
-        if let SlotState::Busy(busy) = last {
-            busy.job.deliver(busy.left_out(&self.terminated()));
-        }
-        deliver(deliveries);
-    }
-
-    /// Whether a pool that is closed has nothing left to do.
-    pub(super) fn is_done(state: &State) -> bool {
-        let is_busy = |slot: &Slot| matches!(slot.state, SlotState::Busy(_));
-        match state.phase {
-            Phase::Opening | Phase::Open => false,
-            Phase::Closed => {
-                !state.has_feeds() && state.queue.is_empty() && !state.slots.iter().any(is_busy)
-            }
-            Phase::Terminated => true,
-        }
-    }
-
-    /// After a change: gives idle workers something to do, or lets them go when there is nothing
-    /// more; then, without the lock, sends and delivers.
-    fn settle(self: &Arc<Self>, mut state: MutexGuard<'_, State>, deliveries: Deliveries) {
-        let mut dispatches = Vec::new();
-        let mut stops = Vec::new();
-        let State {
-            phase,
-            queue,
-            slots,
-            last_chunk,
-            ..
-        } = &mut *state;
-        if *phase != Phase::Terminated {
-            for (index, slot) in slots.iter_mut().enumerate() {
-                let (SlotState::Idle, Some(link)) = (&slot.state, &slot.link) else {
-                    continue;
-                };
-                let Some((job, piece)) = queue.next(self.config.worker_count) else {
-                    break;
-                };
-                *last_chunk += 1;
-                let (link, chunk) = (Arc::clone(link), *last_chunk);
-                slot.state = SlotState::Busy(Busy::new(chunk, Arc::clone(&job), piece.clone()));
-                dispatches.push(Dispatch {
-                    link,
-                    slot: index,
-                    chunk,
-                    job,
-                    piece,
-                });
-            }
-            if Core::is_done(&state) {
-                let idle = state.slots.iter_mut().filter(|slot| slot.is_idle());
-                stops.extend(idle.filter_map(|slot| slot.link.take()));
-                self.changed.notify_all();
-            }
+        if is_done {
+            self.changed.notify_all();
         }
         drop(state);
         // First what others wait for: nothing that goes wrong with a call may hold it back.
-        deliver(deliveries);
-        for dispatch in dispatches {
-            self.send(dispatch);
+        for Ended { job, outcomes } in aftermath.ended {
+            self.deliver(&job, outcomes);
         }
-        for link in stops {
-            link.stop();
+        for dispatch in aftermath.calls {
+            dispatch.link.call(dispatch.call, dispatch.handles);
+            if let Some(limit) = dispatch.timeout {
+                self.watch_timeout(dispatch.slot, limit);
+            }
+        }
+        for (link, worker) in aftermath.stops {
+            self.stop(&link, &worker);
         }
     }
 
-    fn send(self: &Arc<Self>, dispatch: Dispatch) {
-        let Dispatch {
-            link,
-            slot,
-            chunk,
-            job,
-            piece,
-        } = dispatch;
-        let call = piece.call(job.function_number, chunk);
-        link.call(call, piece.segment.handles.clone());
-        if let Some(limit) = job.timeout {
-            self.watch_timeout(slot, limit);
+    /// Gives idle workers what waits.
+    fn assign(&self, state: &mut State, calls: &mut Vec<Dispatch>) {
+        let wanted = state.target.min(state.slots.len());
+        for index in 0..wanted {
+            if !state.life.has_waiting() {
+                return;
+            }
+            if !state.is_idle(index) {
+                continue;
+            }
+            let slot = &mut state.slots[index];
+            let most = slot.tasks_left.unwrap_or(usize::MAX);
+            let hand = state.life.assign(index, state.target, most);
+            let (Some(hand), Some(link)) = (hand, &slot.link) else {
+                continue;
+            };
+            slot.since = Some(Instant::now());
+            calls.push(Dispatch {
+                link: Arc::clone(link),
+                slot: index,
+                call: hand.piece.call(hand.job.function_number, hand.chunk),
+                handles: hand.piece.segment.handles.clone(),
+                timeout: hand.job.timeout,
+            });
         }
     }
 
-    /// Looks in `after` at how long the slot's item has run, unless somebody looks before.
-    fn watch_timeout(self: &Arc<Self>, index: usize, after: Duration) {
-        let Some(due) = Instant::now().checked_add(after.max(SHORTEST_TIMER)) else {
-            return;
-        };
-        let mut state = self.state();
-        let timer = &mut state.slots[index].timer;
-        if timer.is_some_and(|timer| timer <= due) {
-            return;
-        }
-        *timer = Some(due);
-        drop(state);
-        let core = Arc::downgrade(self);
-        // The watch runs, since the pool has processes.
-        let _ = call_at(due, move || {
-            if let Some(core) = core.upgrade() {
-                core.check_timeout(index, due);
-            }
-        });
-    }
-
-    fn check_timeout(self: &Arc<Self>, index: usize, due: Instant) {
-        let mut state = self.state();
-        let slot = &mut state.slots[index];
-        if slot.timer != Some(due) {
-            return;
-        }
-        slot.timer = None;
-        let (SlotState::Busy(busy), Some(child), Some(link)) =
-            (&mut slot.state, &slot.child, &slot.link)
-        else {
-            return;
-        };
-        let Some(limit) = busy.job.timeout else {
-            return;
-        };
-        let running = link.running().filter(|running| running.chunk == busy.chunk);
-        match running {
-            Some(running) if running.elapsed >= limit => {
-                busy.timed_out = Some((running.item, limit));
-                child.kill();
-            }
-            running => {
-                let after = running.map_or(limit, |running| limit - running.elapsed);
-                drop(state);
-                self.watch_timeout(index, after);
-            }
-        }
+    /// Brings results to whoever waits for them.
+    pub(super) fn deliver(&self, job: &Job, outcomes: Vec<(usize, Outcome)>) {
+        self.counters.count(&outcomes);
+        job.deliver(outcomes);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells those who wait for a change.
+    pub(super) fn notify(&self) {
+        self.changed.notify_all();
     }
 
     /// Waits for a change.
@@ -724,20 +616,6 @@ impl Core {
 
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn failed_pieces<'p>(
-    pieces: impl IntoIterator<Item = &'p Piece>,
-    error: &Error,
-) -> Vec<(usize, Outcome)> {
-    let numbers = pieces.into_iter().flat_map(Piece::numbers);
-    numbers.map(|number| (number, Err(error.clone()))).collect()
-}
-
-fn deliver(deliveries: Deliveries) {
-    for (job, outcomes) in deliveries {
-        job.deliver(outcomes);
     }
 }
 

@@ -63,7 +63,7 @@ impl Feed {
         if let Err(error) = encoded {
             let place = self.job.place(number);
             let error = not_encoded(self.job.function, place, &error);
-            self.job.deliver([(number, Err(error))]);
+            self.core.deliver(&self.job, vec![(number, Err(error))]);
             return true;
         }
         let size = match self.job.chunking {

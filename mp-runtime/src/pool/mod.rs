@@ -7,46 +7,41 @@
 //! on its way to a worker. Each worker has a *slot*, with a thread that starts the worker, receives
 //! from it, buries it and starts the next one. Results are decoded by the thread that asks.
 //!
-//! # States of a slot
+//! What becomes of an item is in [`life`]; what becomes of a slot, here and in [`crew`]:
 //!
-//! | state | means | next |
+//! | stage | means | next |
 //! | --- | --- | --- |
-//! | `Starting` | a process is being started | `Idle`; after several failures `Broken` |
-//! | `Idle` | the worker waits for a call | `Busy`, `Starting` if it died, `Stopped` |
-//! | `Busy` | a chunk is with the worker | `Idle` at the end of the chunk, `Starting` if it died |
-//! | `Broken` | no process can be started; new work makes it try again | `Starting`, `Stopped` |
-//! | `Stopped` | the slot's thread has ended | |
+//! | `Starting` | a worker is being started, or will be after a pause | `Ready`; after several failures `Broken`; `Stopped` |
+//! | `Ready` | it has a chunk, or waits for one | `Starting` if it died or was recycled |
+//! | `Broken` | no worker can be started; new work makes it try again | `Starting`, `Stopped` |
+//! | `Stopped` | the slot's thread has ended | `Starting`, if the pool grows |
 //!
-//! Whoever moves a slot from `Idle` to `Busy`, under the pool's lock, sends the call, after the
-//! lock; nobody else sends to that worker until its thread has received the end of the chunk. No
-//! lock is held while anything is sent, encoded, decoded or waited for.
-//!
-//! # The end of an item
-//!
-//! Each item is in exactly one place: a piece in the queue, the undone part of a chunk, or
-//! delivered. What moves it holds the lock, so it is delivered once:
-//!
-//! - a record of the worker, or of its recorder after its death, delivers it;
-//! - a death delivers the item that was running as an error, or queues it again while it has
-//!   retries left, and queues the rest of its chunk again. If nothing was running all of it is queued
-//!   again, [`MAX_UNSTARTED`] times, so that arguments that kill their receiver come to an end;
-//! - cancelling delivers what is queued; the end of the pool delivers what is queued or running.
+//! Whoever gives a worker a chunk, under the pool's lock, sends the call, after the lock; nobody
+//! else sends to that worker until its thread has received the end of the chunk. No lock is held
+//! while anything is sent, encoded, decoded or waited for, or while code of the program runs.
 
 mod builder;
 mod core;
+mod crew;
 mod global;
 mod imap;
+mod initializer;
+mod inline;
 mod job;
+mod life;
 mod map;
 mod options;
 mod queue;
 mod segment;
 mod slot;
+mod stats;
 mod task;
+mod timing;
 
-pub use builder::PoolBuilder;
+pub use builder::{Backend, PoolBuilder};
 pub use global::{apply, imap, imap_unordered, map, starmap, submit, submit_map};
 pub use options::{TaskOptions, WithOptions};
+pub use stats::PoolStats;
 pub use task::Task;
 
 use std::fmt;
@@ -56,9 +51,6 @@ use self::core::Core;
 use crate::error::Error;
 use crate::process::{ProcessInfo, cpu_count};
 use crate::registry::ProcessFn;
-
-/// How often a chunk is sent again when its worker died before it ran any of it.
-const MAX_UNSTARTED: u32 = 10;
 
 /// A pool of processes that run functions (`multiprocessing.Pool`).
 ///
@@ -423,6 +415,49 @@ impl Pool {
     /// ```
     pub fn workers(&self) -> Vec<ProcessInfo> {
         self.core.workers()
+    }
+
+    /// What it has done, and what it has to do.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// pool.map(square, 0..10)?;
+    /// assert_eq!(pool.stats().done, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stats(&self) -> PoolStats {
+        self.core.stats()
+    }
+
+    /// Changes the number of workers. New ones are there when this returns. Those that are too many
+    /// finish what they have and stop; this does not wait for them.
+    ///
+    /// ```
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::new(1)?;
+    /// pool.resize(3)?;
+    /// assert_eq!(pool.workers().len(), 3);
+    /// pool.resize(2)?;
+    /// assert_eq!(pool.workers().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A pool of [`Backend::Inline`] stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Pool::new`] and [`PoolBuilder::build`]; the pool then is as it was.
+    /// [`Closed`](crate::error::ErrorKind::Closed) after [`close`](Pool::close).
+    pub fn resize(&self, workers: usize) -> Result<(), Error> {
+        builder::check_count(workers)?;
+        self.core.resize(workers)
     }
 }
 

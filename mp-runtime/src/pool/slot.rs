@@ -4,13 +4,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::MAX_UNSTARTED;
-use super::core::{Core, Phase};
-use super::job::{Job, Outcome};
-use super::segment::Piece;
+use super::core::Core;
+use super::crew::Need;
 use crate::error::{Error, ErrorKind};
-use crate::link::{Event, Events, Link, Record, Reply, Running, Status};
-use crate::process::{Child, LaunchSpec, Role, Who};
+use crate::link::{Event, Events, Link};
+use crate::process::{Child, LaunchSpec, Role, short_life};
 
 /// So many starts in a row may fail before a slot gives up until there is new work.
 const MAX_FAILED_STARTS: u32 = 4;
@@ -23,45 +21,45 @@ const SHORT_LIFE: Duration = Duration::from_secs(1);
 pub(super) struct Slot {
     /// What errors call its worker.
     pub(super) title: Arc<str>,
-    pub(super) state: SlotState,
+    pub(super) stage: Stage,
+    /// No worker of it was ready yet since it was opened, and somebody waits for that.
+    pub(super) is_opening: bool,
     /// Its process, from the start on.
-    pub(super) child: Option<Arc<Child>>,
-    /// When a timer is due that looks at how long its item has run.
-    pub(super) timer: Option<Instant>,
+    pub(super) worker: Option<Arc<Child>>,
     /// The way to its process, once it is there; gone when it was told to stop.
     pub(super) link: Option<Arc<Link>>,
+    /// How many items its worker may run before it is replaced.
+    pub(super) tasks_left: Option<usize>,
+    /// When a timer is due that looks at how long its item has run.
+    pub(super) timer: Option<Instant>,
+    /// When its worker got what it has.
+    pub(super) since: Option<Instant>,
+    /// How long its workers have had something before that.
+    busy: Duration,
 }
 
 /// See the table in the module above.
-pub(super) enum SlotState {
+pub(super) enum Stage {
     Starting,
-    Idle,
-    Busy(Busy),
-    Broken,
-    /// With the reason, if the pool could not be opened for it.
+    Ready,
+    /// With the reason.
+    Broken(Error),
+    /// With the reason, if it could not be opened.
     Stopped(Option<Error>),
 }
 
-/// What a worker is busy with.
-pub(super) struct Busy {
-    pub(super) chunk: u64,
-    pub(super) job: Arc<Job>,
-    pub(super) piece: Piece,
-    pub(super) since: Instant,
-    /// How many of its items, from the front, have a result.
-    done: usize,
-    /// The item that its worker is being killed for, and how long it was allowed to run.
-    pub(super) timed_out: Option<(u64, Duration)>,
-    /// What becomes of the items that are not done, since the worker is being killed for them.
-    pub(super) cancelled: Option<Error>,
-    /// Why the worker is being killed, if what it sent made no sense.
-    pub(super) broken: Option<String>,
-}
+impl Stage {
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Stage::Ready)
+    }
 
-/// What becomes of the items that a dead worker had not done.
-pub(super) struct Fate {
-    pub(super) delivered: Vec<(usize, Outcome)>,
-    pub(super) queued: Vec<Piece>,
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Stage::Broken(_))
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        matches!(self, Stage::Stopped(_))
+    }
 }
 
 thread_local! {
@@ -75,263 +73,145 @@ pub(super) fn is_thread_of(core: &Core) -> bool {
 }
 
 impl Slot {
+    /// One whose thread is about to be started.
     pub(super) fn new(title: Arc<str>) -> Slot {
         Slot {
             title,
-            state: SlotState::Starting,
-            timer: None,
-            child: None,
+            stage: Stage::Starting,
+            is_opening: true,
+            worker: None,
             link: None,
+            tasks_left: None,
+            timer: None,
+            since: None,
+            busy: Duration::ZERO,
         }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        matches!(self.state, SlotState::Idle)
+    /// Opens it again after its thread has ended.
+    pub(super) fn reopen(&mut self) {
+        let busy = self.busy;
+        *self = Slot::new(Arc::clone(&self.title));
+        self.busy = busy;
     }
 
-    /// Why it could not be opened.
-    pub(super) fn failure(&self) -> Option<Error> {
-        match &self.state {
-            SlotState::Stopped(failure) => failure.clone(),
-            _ => None,
-        }
+    /// How long its workers have had something to do.
+    pub(super) fn busy_time(&self) -> Duration {
+        self.busy + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Its worker has nothing more; tells how long it had it.
+    pub(super) fn rest(&mut self) -> Duration {
+        let took = self
+            .since
+            .take()
+            .map_or(Duration::ZERO, |since| since.elapsed());
+        self.busy += took;
+        took
+    }
+
+    /// Its worker is to stop: from now on it gets nothing more.
+    pub(super) fn let_go(&mut self) -> Option<(Arc<Link>, Arc<Child>)> {
+        Some((self.link.take()?, Arc::clone(self.worker.as_ref()?)))
     }
 }
 
-impl Busy {
-    pub(super) fn new(chunk: u64, job: Arc<Job>, piece: Piece) -> Busy {
-        let since = Instant::now();
-        Busy {
-            chunk,
-            job,
-            piece,
-            since,
-            done: 0,
-            timed_out: None,
-            cancelled: None,
-            broken: None,
-        }
-    }
-
-    /// Who runs it.
-    pub(super) fn who(&self, title: &Arc<str>, child: &Child) -> Who {
-        let (name, process_id) = (Arc::clone(title), child.info().id);
-        Who {
-            name,
-            process_id,
-            function: self.job.function,
-            item: None,
-        }
-    }
-
-    /// Takes the results of items that had none: a worker does its items in order, so a record of
-    /// another than the next one came before.
-    pub(super) fn complete(
-        &mut self,
-        records: &[Record],
-        reply: &Reply,
-        who: &Who,
-    ) -> Vec<(usize, Outcome)> {
-        let mut outcomes = Vec::with_capacity(records.len());
-        for record in records {
-            let is_next = record.chunk == self.chunk
-                && record.status != Status::ChunkEnd
-                && self
-                    .next_number()
-                    .is_some_and(|number| number as u64 == record.item);
-            if is_next {
-                let number = record.item as usize;
-                let who = Who {
-                    item: self.job.place(number),
-                    ..who.clone()
-                };
-                let outcome = match &self.cancelled {
-                    Some(error) => Err(error.clone()),
-                    None => who.answered(record, reply.clone()),
-                };
-                outcomes.push((number, outcome));
-                self.done += 1;
-            }
-        }
-        if self.is_done() && self.piece.range.end == self.piece.segment.len() {
-            self.piece.segment.end_loans();
-        }
-        outcomes
-    }
-
-    fn next_number(&self) -> Option<usize> {
-        let position = self.piece.range.start + self.done;
-        (position < self.piece.range.end).then(|| self.piece.segment.number(position))
-    }
-
-    /// Whether every item has a result; the end of the chunk may be on its way.
-    pub(super) fn is_done(&self) -> bool {
-        self.done == self.piece.range.len()
-    }
-
-    /// The chunk has ended: whatever has no result was left out.
-    pub(super) fn left_out(&self, error: &Error) -> Vec<(usize, Outcome)> {
-        let rest = self
-            .piece
-            .part(self.piece.range.start + self.done..self.piece.range.end);
-        rest.numbers()
-            .map(|number| (number, Err(error.clone())))
-            .collect()
-    }
-
-    /// The worker is dead: decides about each item that has no result.
-    pub(super) fn fate(
-        &self,
-        running: Option<Running>,
-        failure: impl FnOnce(&Busy, Who) -> Error,
-        who: &Who,
-    ) -> Fate {
-        let first = self.piece.range.start + self.done;
-        let end = self.piece.range.end;
-        let mut fate = Fate {
-            delivered: Vec::new(),
-            queued: Vec::new(),
-        };
-        let Some(number) = self.next_number() else {
-            return fate;
-        };
-        if let Some(error) = &self.cancelled {
-            fate.delivered = self.left_out(error);
-            return fate;
-        }
-        let was_running = running.is_some_and(|running| running.item == number as u64);
-        let killed_for_another = self
-            .timed_out
-            .is_some_and(|(item, _)| item != number as u64);
-        let unstarted = self.piece.unstarted + 1;
-        if !was_running && unstarted < MAX_UNSTARTED || killed_for_another {
-            fate.queued.push(Piece {
-                unstarted,
-                ..self.piece.rest(first)
-            });
-            return fate;
-        }
-        if was_running && self.piece.retried < self.job.retries {
-            let again = self.piece.part(first..first + 1);
-            fate.queued.push(Piece {
-                retried: self.piece.retried + 1,
-                ..again
-            });
-        } else {
-            let who = Who {
-                item: self.job.place(number),
-                ..who.clone()
-            };
-            fate.delivered.push((number, Err(failure(self, who))));
-        }
-        if first + 1 < end {
-            fate.queued.push(self.piece.part(first + 1..end));
-        }
-        fate
-    }
-}
+/// A worker that is there, and the way from it.
+type Started = (Arc<Child>, Arc<Link>, Events);
 
 /// What the thread of slot `index` does until the pool needs the slot no more.
 pub(super) fn run(core: &Arc<Core>, index: usize) {
     /// Whatever happens, nobody shall wait for a slot whose thread is gone.
-    struct Ending<'c>(&'c Core, usize, Option<Error>);
+    struct Ending<'c>(&'c Arc<Core>, usize);
     impl Drop for Ending<'_> {
         fn drop(&mut self) {
-            self.0.slot_ended(self.1, self.2.take());
+            let message = format!(
+                "the thread of worker {} of pool `{}` panicked",
+                self.1,
+                self.0.name()
+            );
+            self.0
+                .stopped(self.1, Some(Error::new(ErrorKind::Spawn, message)));
         }
     }
 
     POOL_OF_THREAD.set(Arc::as_ptr(core).addr());
-    let panicked = Error::new(
-        ErrorKind::Spawn,
-        format!(
-            "the thread of worker {index} of pool `{}` panicked",
-            core.name()
-        ),
-    );
-    let mut ending = Ending(core, index, Some(panicked));
+    let ending = Ending(core, index);
     let mut failed_starts = 0;
-    loop {
+    while core.need(index) == Need::Worker {
         let error = match start(core, index) {
-            Ok(None) => {
-                ending.2 = None;
-                break;
-            }
-            Ok(Some((child, link, events))) => {
+            Ok(None) => continue,
+            Ok(Some((worker, link, events))) => {
                 core.ready(index, link);
                 let born = Instant::now();
-                let has_worked = receive(core, index, &child, &events);
-                if !is_needed(core) {
-                    ending.2 = None;
-                    break;
-                }
+                let has_worked = receive(core, index, &worker, &events);
                 if has_worked || born.elapsed() >= SHORT_LIFE {
                     failed_starts = 0;
                     continue;
                 }
-                let exit = child.wait();
-                crate::process::short_life(&child, exit)
-            }
-            Err(error) if core.state().phase == Phase::Opening => {
-                ending.2 = Some(error);
-                break;
+                short_life(&worker, worker.wait())
             }
             Err(error) => error,
         };
         failed_starts += 1;
-        if !pause(core, index, failed_starts, error) {
-            ending.2 = None;
+        if core.cannot_open(index, &error) {
             break;
         }
+        if failed_starts < MAX_FAILED_STARTS {
+            core.pause(index, FIRST_PAUSE * 2_u32.pow(failed_starts - 1));
+        } else {
+            core.wait_for_work(index, error);
+        }
     }
-    drop(ending);
+    // `need` and `cannot_open` have said so to the pool.
+    std::mem::forget(ending);
 }
 
 /// Starts a worker; `None` if none is needed any more.
-fn start(core: &Arc<Core>, index: usize) -> Result<Option<(Arc<Child>, Link, Events)>, Error> {
+fn start(core: &Arc<Core>, index: usize) -> Result<Option<Started>, Error> {
     let mut spec = LaunchSpec::new(Role::Pool);
-    spec.name = Some(format!("{}-worker-{index}", core.name()));
+    spec.name = Some(core.config.worker_name(index));
     spec.worker_index = Some(index);
+    spec.memory_limit = core.config.memory_limit;
+    let cpus = core.config.cpus.as_ref();
+    spec.cpus = cpus.map(|cpus| vec![cpus[index % cpus.len()]]);
     if let Some(timeout) = core.config.start_timeout {
         spec.start_timeout = timeout;
     }
-    if !is_needed(core) {
-        return Ok(None);
-    }
     let launched = spec.launch()?;
-    let child = Arc::clone(&launched.child);
-    if !core.starting(index, &child) {
-        child.kill();
+    let worker = Arc::clone(&launched.child);
+    if !core.starting(index, &worker) {
+        worker.kill();
     }
-    let connected = launched.connect();
-    if core.state().phase == Phase::Terminated {
-        child.kill();
-        child.wait();
-        return Ok(None);
-    }
-    let (link, events) = connected?;
-    Ok(Some((child, link, events)))
-}
-
-/// Whether the pool still needs this slot's worker, which is not running.
-fn is_needed(core: &Core) -> bool {
-    let state = core.state();
-    match state.phase {
-        Phase::Opening | Phase::Open => true,
-        Phase::Closed => !state.queue.is_empty() || state.has_feeds(),
-        Phase::Terminated => false,
+    let connected = launched
+        .connect()
+        .map(|(link, events)| (Arc::new(link), events));
+    let started = connected.and_then(|(link, events)| {
+        if let Some(initializer) = &core.config.initializer {
+            initializer.run(core, index, &worker, &link, &events)?;
+        }
+        Ok((link, events))
+    });
+    match started {
+        Ok((link, events)) => Ok(Some((worker, link, events))),
+        Err(error) => {
+            worker.kill();
+            worker.wait();
+            core.not_started(index);
+            Err(error)
+        }
     }
 }
 
 /// Receives from a worker until it has ended; tells whether it has done anything.
-fn receive(core: &Arc<Core>, index: usize, child: &Child, events: &Events) -> bool {
+fn receive(core: &Arc<Core>, index: usize, worker: &Child, events: &Events) -> bool {
     let mut has_worked = false;
     loop {
         let event = match events.next() {
             Event::Broken(reason) => {
                 core.broken(index, reason);
-                child.kill();
-                child.wait();
+                worker.kill();
+                worker.wait();
                 events.abandon()
             }
             event => event,
@@ -342,46 +222,11 @@ fn receive(core: &Arc<Core>, index: usize, child: &Child, events: &Events) -> bo
                 core.records(index, &records, &reply);
             }
             Event::Ended(records, reply) => {
-                let exit = child.wait();
+                let exit = worker.wait();
                 has_worked |= core.ended(index, exit, &records, &reply);
                 return has_worked;
             }
             Event::Broken(_) => {}
         }
     }
-}
-
-/// After a failed start: waits a while, or for new work after too many; tells whether to try again.
-fn pause(core: &Arc<Core>, index: usize, failed_starts: u32, error: Error) -> bool {
-    let mut state = core.state();
-    let submissions = state.submissions;
-    if failed_starts < MAX_FAILED_STARTS {
-        let until = Instant::now() + FIRST_PAUSE * 2_u32.pow(failed_starts - 1);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.phase == Phase::Terminated {
-                break;
-            }
-            state = core.wait_timeout(state, left);
-        }
-    } else {
-        state.slots[index].state = SlotState::Broken;
-        // Whoever is the last to give up fails what waits.
-        let cannot_start =
-            |slot: &Slot| matches!(slot.state, SlotState::Broken | SlotState::Stopped(_));
-        if state.slots.iter().all(cannot_start) {
-            core.fail_waiting(state, &error);
-            state = core.state();
-        }
-        while state.submissions == submissions && state.phase <= Phase::Open {
-            state = core.wait(state);
-        }
-        if state.phase > Phase::Open {
-            // Other slots serve what is left, or have failed it.
-            return false;
-        }
-        state.slots[index].state = SlotState::Starting;
-    }
-    drop(state);
-    is_needed(core)
 }

@@ -53,6 +53,12 @@ pub(crate) enum OutOfMemory {
 }
 
 impl Exit {
+    /// Whether somebody else may have ended it: it did not end itself, nor for want of what it may have.
+    pub(crate) fn is_by_signal(self) -> bool {
+        !matches!(self.out_of_memory, Some(OutOfMemory::Limit(_)))
+            && self.status.is_none_or(|status| status.signal().is_some())
+    }
+
     /// Adds what the process left word of: that an allocation had failed.
     pub(crate) fn after(self, allocation_failed: bool, child: &Child) -> Exit {
         let limit = child.memory_limit.filter(|_| allocation_failed);

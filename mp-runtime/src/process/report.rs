@@ -61,6 +61,24 @@ impl fmt::Display for Who {
 }
 
 impl Who {
+    /// The worker called `title` runs a function.
+    pub(crate) fn runs(title: &Arc<str>, worker: &Child, function: &'static Function) -> Who {
+        Who {
+            name: Arc::clone(title),
+            process_id: worker.info().id,
+            function,
+            item: None,
+        }
+    }
+
+    /// The same with an item.
+    pub(crate) fn of(&self, item: Option<usize>) -> Who {
+        Who {
+            item,
+            ..self.clone()
+        }
+    }
+
     /// "`imaging::resize` (item 17)".
     fn call(&self) -> String {
         match self.item {
@@ -178,6 +196,11 @@ impl Who {
                 let reason = reply.text(payload);
                 let message = format!("{self} could not encode the result of {call}: {reason}");
                 self.error(ErrorKind::Encode, message)
+            }
+            Status::Refused => {
+                let reason = reply.text(payload);
+                let message = format!("{self}: {call} returned an error: {reason}");
+                self.error(ErrorKind::Initializer, message)
             }
             Status::Returned | Status::ChunkEnd => self.error(
                 ErrorKind::Decode,

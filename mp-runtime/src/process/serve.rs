@@ -4,7 +4,7 @@ use std::process::exit;
 use std::sync::Arc;
 
 use super::{Role, panic};
-use crate::link::{Chunk, Status, WorkerEnd};
+use crate::link::{Chunk, INITIALIZER_CHUNK, Status, WorkerEnd};
 use crate::registry::{Call, CallError, Catalogue, Function};
 use crate::wire::{Handles, Payload};
 
@@ -41,7 +41,16 @@ fn run_chunk(
             None => handles.take(),
         };
         let (status, payload) = match function {
-            Some(function) => run_item(function, args, handles),
+            Some(function) => {
+                let call = Call::new(args, handles);
+                run_item(
+                    function,
+                    match chunk.number() {
+                        INITIALIZER_CHUNK => call.of_initializer(),
+                        _ => call,
+                    },
+                )
+            }
             None => (
                 Status::NotDecoded,
                 text(format!("there is no function {}", chunk.function())),
@@ -52,9 +61,8 @@ fn run_chunk(
     end.end_chunk(chunk.number())
 }
 
-fn run_item(function: &Function, args: &[u8], handles: Option<Arc<Handles>>) -> (Status, Payload) {
+fn run_item(function: &Function, mut call: Call<'_>) -> (Status, Payload) {
     let called = panic::catch(|| {
-        let mut call = Call::new(args, handles);
         (function.run)(&mut call)?;
         call.into_output()
     });
@@ -62,6 +70,7 @@ fn run_item(function: &Function, args: &[u8], handles: Option<Arc<Handles>>) -> 
         Ok(Ok(output)) => (Status::Returned, output),
         Ok(Err(CallError::Decode(error))) => (Status::NotDecoded, text(error.to_string())),
         Ok(Err(CallError::Encode(error))) => (Status::NotEncoded, text(error.to_string())),
+        Ok(Err(CallError::Refused(reason))) => (Status::Refused, text(reason)),
         Err(panic) => {
             let parts = (panic.message, panic.location, panic.backtrace);
             let payload = Payload::encode(|to| to.value(&parts));

@@ -1,0 +1,348 @@
+//! The workers of a pool: how many there shall be, and what becomes of each.
+//!
+//! Each slot has a thread, which asks before every start whether its worker is [needed](Need): a
+//! slot below the target number, in a pool that goes on. There is no count of workers that have
+//! died and must be replaced, which could be wrong: who is there, and who should be, decides.
+//! The answer "no" and the end of the slot are one step under the lock, so that a slot that is
+//! needed again is either still there or surely gone.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::core::{Aftermath, Config, Core, Phase, State};
+use super::life::Doom;
+use super::slot::{self, Slot, Stage};
+use super::{Backend, inline};
+use crate::error::{Error, ErrorKind};
+use crate::link::{Link, Record, Reply};
+use crate::os;
+use crate::process::{Child, Exit, Who};
+
+/// Whether a slot's thread shall start a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// It shall.
+    Worker,
+    /// It shall not, and the slot has stopped.
+    Nobody,
+}
+
+impl State {
+    /// Whether the pool needs a worker in this slot, which has none.
+    fn needs(&self, index: usize) -> bool {
+        let is_wanted = index < self.target;
+        match self.phase {
+            _ if self.failure.is_some() => false,
+            Phase::Opening | Phase::Open => is_wanted,
+            // What a worker left that is not wanted any more must not be left to nobody.
+            Phase::Closed => {
+                (self.life.has_waiting() || self.has_feeds()) && (is_wanted || self.live_slots == 1)
+            }
+            Phase::Terminated => false,
+        }
+    }
+}
+
+impl Core {
+    /// Starts a pool and its workers, and waits until they are there.
+    pub(super) fn start(config: Config, worker_count: usize) -> Result<Arc<Core>, Error> {
+        let core = Arc::new(Core::new(config));
+        let opened = match core.config.backend {
+            Backend::Inline => {
+                core.set_target(&mut core.state(), 1);
+                inline::open(&core)
+            }
+            _ => core.grow(worker_count),
+        };
+        if let Err(error) = opened {
+            core.terminate();
+            return Err(error);
+        }
+        core.state().phase = Phase::Open;
+        Ok(core)
+    }
+
+    /// Changes how many workers there are, and waits for the new ones.
+    pub(super) fn resize(self: &Arc<Self>, worker_count: usize) -> Result<(), Error> {
+        self.require_owner()?;
+        let resizing = self.resizing.lock();
+        let _resizing = resizing.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        if let Some(error) = self.refused(&state) {
+            return Err(error);
+        }
+        let before = state.target;
+        if self.config.backend == Backend::Inline || worker_count == before {
+            return Ok(());
+        }
+        if worker_count < before {
+            self.set_target(&mut state, worker_count);
+            self.changed_need(state);
+            return Ok(());
+        }
+        drop(state);
+        self.grow(worker_count).inspect_err(|_| {
+            let mut state = self.state();
+            self.set_target(&mut state, before);
+            self.changed_need(state);
+        })
+    }
+
+    /// Tells slots that may not be needed any more, and their workers if they are idle.
+    fn changed_need(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+        self.notify();
+        self.settle(state, Aftermath::default());
+    }
+
+    /// Opens slots up to so many, and waits until each has a worker, or one could get none.
+    fn grow(self: &Arc<Self>, worker_count: usize) -> Result<(), Error> {
+        for index in 0..worker_count {
+            self.open(index).map_err(|error| {
+                let message = format!("{} could not get a thread: {error}", self.described());
+                Error::new(ErrorKind::Spawn, message).with_source(error)
+            })?;
+        }
+        let mut state = self.state();
+        loop {
+            let wanted = &state.slots[..worker_count.min(state.slots.len())];
+            let failure = wanted.iter().find_map(|slot| match &slot.stage {
+                Stage::Stopped(failure) => Some(failure.clone()),
+                _ => None,
+            });
+            if let Some(failure) = failure {
+                let ended = || self.refused(&state).unwrap_or_else(|| self.terminated());
+                return Err(failure.unwrap_or_else(ended));
+            }
+            if wanted.iter().all(|slot| !slot.is_opening) {
+                return Ok(());
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// Opens a slot if it has no thread; after this it is wanted.
+    fn open(self: &Arc<Self>, index: usize) -> std::io::Result<()> {
+        let mut state = self.state();
+        let target = state.target.max(index + 1);
+        self.set_target(&mut state, target);
+        match state.slots.get_mut(index) {
+            None => state.slots.push(Slot::new(self.config.title(index))),
+            Some(slot) if slot.stage.is_stopped() => slot.reopen(),
+            Some(_) => return Ok(()),
+        }
+        state.live_slots += 1;
+        drop(state);
+        let own = Arc::clone(self);
+        let thread = os::thread::spawn("mp-pool", move || slot::run(&own, index));
+        match thread {
+            Ok(thread) => {
+                self.keep(thread);
+                Ok(())
+            }
+            Err(error) => {
+                self.stopped(index, None);
+                Err(error)
+            }
+        }
+    }
+
+    /// What the thread of a slot without a worker shall do.
+    pub(super) fn need(self: &Arc<Self>, index: usize) -> Need {
+        let mut state = self.state();
+        if state.needs(index) {
+            state.slots[index].stage = Stage::Starting;
+            return Need::Worker;
+        }
+        self.stop_slot(state, index, None);
+        Need::Nobody
+    }
+
+    /// A worker could not be started. If somebody waits for it in vain, or there never can be one, the slot
+    /// has stopped when this returns `true`.
+    pub(super) fn cannot_open(self: &Arc<Self>, index: usize, error: &Error) -> bool {
+        let state = self.state();
+        let is_opening = state.slots[index].is_opening && state.needs(index);
+        if is_opening {
+            self.stop_slot(state, index, Some(error.clone()));
+        }
+        is_opening
+    }
+
+    /// The initializer has failed, and would fail again: nothing more is run.
+    pub(super) fn fail(self: &Arc<Self>, index: usize, error: &Error) {
+        let mut state = self.state();
+        if state.slots[index].is_opening || state.phase == Phase::Terminated {
+            // Whoever opened it is told.
+            return;
+        }
+        state.failure.get_or_insert_with(|| error.clone());
+        self.changed_need(state);
+    }
+
+    /// Waits so long, or until the slot is not needed.
+    pub(super) fn pause(&self, index: usize, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut state = self.state();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !state.needs(index) {
+                return;
+            }
+            state = self.wait_timeout(state, left);
+        }
+    }
+
+    /// After too many failed starts: fails what waits, unless other slots can run it, and waits for new work, or until
+    /// the slot is not needed.
+    pub(super) fn wait_for_work(self: &Arc<Self>, index: usize, error: Error) {
+        let mut state = self.state();
+        state.slots[index].stage = Stage::Broken(error);
+        self.settle(state, Aftermath::default());
+        state = self.state();
+        while state.slots[index].stage.is_broken() && state.needs(index) {
+            state = self.wait(state);
+        }
+    }
+
+    /// A slot has a process that is not there yet. Tells whether it is still wanted.
+    pub(super) fn starting(&self, index: usize, worker: &Arc<Child>) -> bool {
+        let mut state = self.state();
+        state.slots[index].worker = Some(Arc::clone(worker));
+        state.phase != Phase::Terminated
+    }
+
+    /// That process has ended before it was ready.
+    pub(super) fn not_started(&self, index: usize) {
+        self.state().slots[index].worker = None;
+    }
+
+    /// A slot's worker is there.
+    pub(super) fn ready(self: &Arc<Self>, index: usize, link: Arc<Link>) {
+        let mut state = self.state();
+        let slot = &mut state.slots[index];
+        slot.link = Some(link);
+        slot.stage = Stage::Ready;
+        slot.tasks_left = self.config.max_tasks;
+        let is_first = std::mem::take(&mut slot.is_opening);
+        state.restarts += usize::from(!is_first);
+        self.notify();
+        self.settle(state, Aftermath::default());
+    }
+
+    /// Records came from a slot's worker.
+    pub(super) fn records(self: &Arc<Self>, index: usize, records: &[Record], reply: &Reply) {
+        let mut state = self.state();
+        let State { life, slots, .. } = &mut *state;
+        let slot = &mut slots[index];
+        let Some(worker) = slot.worker.clone() else {
+            return;
+        };
+        let title = &slot.title;
+        let who = |hand: &super::life::Hand| Who::runs(title, &worker, hand.job.function);
+        let Some(progress) = life.complete(index, records, reply, who) else {
+            return;
+        };
+        let mut stops = Vec::new();
+        if let Some(items) = progress.chunk_end {
+            progress.ended.job.learn(items, slot.rest());
+            if let Some(left) = &mut slot.tasks_left {
+                *left = left.saturating_sub(items);
+                if *left == 0 {
+                    stops.extend(slot.let_go());
+                }
+            }
+        }
+        let aftermath = Aftermath {
+            ended: vec![progress.ended],
+            stops,
+            ..Aftermath::default()
+        };
+        self.settle(state, aftermath);
+    }
+
+    /// A slot's worker has ended, `exit`, and left these records. Tells whether it had run
+    /// anything of a chunk it had.
+    pub(super) fn ended(
+        self: &Arc<Self>,
+        index: usize,
+        exit: Exit,
+        records: &[Record],
+        reply: &Reply,
+    ) -> bool {
+        let mut state = self.state();
+        let State { life, slots, .. } = &mut *state;
+        let slot = &mut slots[index];
+        slot.stage = Stage::Starting;
+        slot.rest();
+        let (worker, link) = (slot.worker.take(), slot.link.take());
+        let mut aftermath = Aftermath::default();
+        let mut has_begun = false;
+        if let (Some(worker), Some(link)) = (worker, link) {
+            let exit = exit.after(link.is_out_of_memory(), &worker);
+            let title = &slot.title;
+            let loss = life.lose(
+                index,
+                (records, reply),
+                link.running(),
+                |hand| Who::runs(title, &worker, hand.job.function),
+                |doom, was_running, who| match doom {
+                    Some(Doom::TimedOut { limit, .. }) => who.timed_out(*limit, exit),
+                    Some(Doom::Broken(reason)) => who.broke_off(reason),
+                    _ if was_running => who.died(&worker, exit),
+                    _ => who.died_before(&worker, exit),
+                },
+            );
+            if let Some(loss) = loss {
+                has_begun = loss.has_begun;
+                aftermath = loss.ended.into();
+            }
+        }
+        self.notify();
+        self.settle(state, aftermath);
+        has_begun
+    }
+
+    /// A slot's worker sent what makes no sense, and is about to be killed.
+    pub(super) fn broken(&self, index: usize, reason: String) {
+        self.state().life.doom(index, Doom::Broken(reason));
+    }
+
+    /// The thread of a slot has ended, or there is none. With a failure, a bug ended it.
+    pub(super) fn stopped(self: &Arc<Self>, index: usize, failure: Option<Error>) {
+        self.stop_slot(self.state(), index, failure);
+    }
+
+    fn stop_slot(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        index: usize,
+        failure: Option<Error>,
+    ) {
+        let slot = &mut state.slots[index];
+        slot.stage = Stage::Stopped(failure);
+        slot.link = None;
+        let worker = slot.worker.take();
+        let title = Arc::clone(&slot.title);
+        state.live_slots -= 1;
+        let mut aftermath = Aftermath::default();
+        // Only a bug leaves something here; its worker must not stay, nor its caller wait.
+        if let Some(worker) = worker {
+            worker.kill();
+            let nothing = (&[][..], &Reply::default());
+            let loss = state.life.lose(
+                index,
+                nothing,
+                None,
+                |hand| Who::runs(&title, &worker, hand.job.function),
+                |_, _, who| who.left_out(),
+            );
+            aftermath.ended.extend(loss.map(|loss| loss.ended));
+        }
+        if state.live_slots == 0 && state.phase < Phase::Closed && state.failure.is_none() {
+            // Nothing is left that could run anything, without an orderly end.
+            state.phase = Phase::Terminated;
+        }
+        self.notify();
+        self.settle(state, aftermath);
+    }
+}

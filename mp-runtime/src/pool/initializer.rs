@@ -1,0 +1,166 @@
+//! What each worker runs before anything else.
+//!
+//! It is a call like any other, of a chunk whose number no chunk of items has, which the slot's
+//! thread sends and waits for before its worker counts as ready. What can become of it:
+//!
+//! | it | the pool |
+//! | --- | --- |
+//! | returns | has a worker |
+//! | panics, returns an `Err`, exits, takes too long, cannot take its arguments | fails, since the next one would as well |
+//! | is killed | tries again, as with any worker that dies at its start |
+//!
+//! While the pool, or more of it, is being opened, all of these are the error of that.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::core::Core;
+use crate::error::{Error, ErrorKind};
+use crate::link::{Call, Event, Events, INITIALIZER_CHUNK, Link, Record, Reply, Status};
+use crate::process::{Child, Who, call_at, not_encoded};
+use crate::registry::{Catalogue, Function, ProcessFn};
+use crate::wire::{Handles, Payload};
+
+/// A call with its arguments, which is made in many workers.
+#[derive(Clone, Debug)]
+pub(super) struct Initializer {
+    function: &'static Function,
+    args: Arc<Vec<u8>>,
+    handles: Option<Arc<Handles>>,
+}
+
+/// How a call of it ended.
+enum End {
+    /// With this record.
+    Answered(Record, Reply),
+    /// With its worker.
+    Lost,
+    /// With nonsense.
+    Broken(String),
+}
+
+impl Initializer {
+    pub(super) fn new<F: ProcessFn>(args: &F::Args) -> Result<Initializer, Error> {
+        let function = F::__function();
+        let payload = Payload::encode(|to| F::__encode(args, to))
+            .map_err(|error| not_encoded(function, None, &error))?;
+        let handles = payload.handles.map(Arc::new);
+        if handles
+            .as_ref()
+            .is_some_and(|handles| !handles.loans().is_empty())
+        {
+            let message = format!(
+                "the initializer `{}` is called in every worker, and a chunk of an array is of one \
+                 process: give it the array",
+                function.name
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        Ok(Initializer {
+            function,
+            args: Arc::new(payload.bytes),
+            handles,
+        })
+    }
+
+    /// Its call.
+    fn call(&self) -> Result<Call, Error> {
+        let number = Catalogue::get()?.number(self.function).unwrap_or(u32::MAX);
+        let whole = 0..self.args.len();
+        let items = std::iter::once((0, self.args.len()));
+        Ok(Call::new(
+            number,
+            INITIALIZER_CHUNK,
+            items,
+            Arc::clone(&self.args),
+            whole,
+        ))
+    }
+
+    /// Calls it in a worker that has just come, and waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// If it fails; then the pool has been told whether the next worker is worth a try.
+    pub(super) fn run(
+        &self,
+        core: &Arc<Core>,
+        index: usize,
+        worker: &Arc<Child>,
+        link: &Link,
+        events: &Events,
+    ) -> Result<(), Error> {
+        link.call(self.call()?, self.handles.clone());
+        let limit = self.function.timeout.map(|limit| Limit::set(limit, worker));
+        let end = wait(events);
+        let was_late = limit.is_some_and(|limit| limit.lift());
+        let who = Who::runs(&core.config.title(index), worker, self.function);
+        let (error, may_succeed) = match end {
+            End::Answered(record, reply) => match who.answered(&record, reply) {
+                Ok(_) => return Ok(()),
+                Err(error) => (error, false),
+            },
+            End::Broken(reason) => (who.broke_off(&reason), false),
+            End::Lost => {
+                let exit = worker.wait().after(link.is_out_of_memory(), worker);
+                match self.function.timeout.filter(|_| was_late) {
+                    Some(limit) => (who.timed_out(limit, exit), false),
+                    None => (who.died(worker, exit), exit.is_by_signal()),
+                }
+            }
+        };
+        let error = error.of_initializer();
+        if !may_succeed {
+            core.fail(index, &error);
+        }
+        Err(error)
+    }
+}
+
+/// Waits for the end of the first call of a worker. What comes with the end of its chunk, or after,
+/// says nothing more: no other call has been made.
+fn wait(events: &Events) -> End {
+    loop {
+        let (records, reply, is_lost) = match events.next() {
+            Event::Records(records, reply) => (records, reply, false),
+            Event::Ended(records, reply) => (records, reply, true),
+            Event::Broken(reason) => return End::Broken(reason),
+        };
+        let is_answer = |record: &Record| {
+            record.chunk == INITIALIZER_CHUNK && record.status != Status::ChunkEnd
+        };
+        match records.into_iter().find(is_answer) {
+            _ if is_lost => return End::Lost,
+            Some(record) => return End::Answered(record, reply),
+            None => {}
+        }
+    }
+}
+
+/// How long it may take.
+struct Limit {
+    is_pending: Arc<AtomicBool>,
+}
+
+impl Limit {
+    fn set(limit: Duration, worker: &Arc<Child>) -> Limit {
+        let is_pending = Arc::new(AtomicBool::new(true));
+        if let Some(due) = Instant::now().checked_add(limit) {
+            let (is_pending, worker) = (Arc::clone(&is_pending), Arc::downgrade(worker));
+            // The watch runs, since there is a worker.
+            let _ = call_at(due, move || {
+                let worker = worker
+                    .upgrade()
+                    .filter(|_| is_pending.swap(false, Ordering::Relaxed));
+                worker.into_iter().for_each(|worker| worker.kill());
+            });
+        }
+        Limit { is_pending }
+    }
+
+    /// It holds no longer; tells whether it was exceeded.
+    fn lift(&self) -> bool {
+        !self.is_pending.swap(false, Ordering::Relaxed)
+    }
+}
