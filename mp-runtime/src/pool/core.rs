@@ -16,7 +16,7 @@ use super::stats::{Counters, PoolStats};
 use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Link};
-use crate::process::{Child, ProcessInfo};
+use crate::process::{ProcessInfo, Worker};
 use crate::wire::Handles;
 
 /// How long `terminate` waits for killed workers to be gone.
@@ -65,6 +65,8 @@ pub(super) struct Core {
     /// What `State::target` is, for those who need not know it exactly.
     worker_count: AtomicUsize,
     pub(super) counters: Counters,
+    /// For those without workers.
+    pub(super) here: inline::Here,
     /// Held by who changes the number of workers.
     pub(super) resizing: Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -108,7 +110,7 @@ pub(super) struct State {
 pub(super) struct Aftermath {
     pub(super) ended: Vec<Ended>,
     /// Workers that need not stay, and how they are told.
-    pub(super) stops: Vec<(Arc<Link>, Arc<Child>)>,
+    pub(super) stops: Vec<(Arc<Link>, Worker)>,
     pub(super) calls: Vec<Dispatch>,
 }
 
@@ -172,6 +174,7 @@ impl Core {
             changed: Condvar::new(),
             worker_count: AtomicUsize::new(0),
             counters: Counters::default(),
+            here: inline::Here::new(config.worker_name(0)),
             resizing: Mutex::default(),
             threads: Mutex::default(),
             config,
@@ -204,7 +207,7 @@ impl Core {
     /// The workers that are running, but for those that it wants no more.
     pub(super) fn workers(&self) -> Vec<ProcessInfo> {
         if self.config.backend == Backend::Inline {
-            return vec![inline::worker(self)];
+            return vec![ProcessInfo::clone(&self.here.info)];
         }
         let state = self.state();
         let wanted = state.slots.iter().take(state.target);
@@ -217,15 +220,18 @@ impl Core {
 
     pub(super) fn stats(&self) -> PoolStats {
         let state = self.state();
-        let (queued, running) = state.life.counts();
         let wanted = state.slots.iter().take(state.target);
+        let (counts, busy) = match self.config.backend {
+            Backend::Inline => (self.here.counts(), vec![self.here.busy_time()]),
+            _ => (state.life.counts(), wanted.map(Slot::busy_time).collect()),
+        };
         PoolStats {
-            queued,
-            running,
+            queued: counts.0,
+            running: counts.1,
             done: self.counters.done(),
             failed: self.counters.failed(),
             restarts: state.restarts,
-            busy: wanted.map(Slot::busy_time).collect(),
+            busy,
         }
     }
 

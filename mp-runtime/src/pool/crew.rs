@@ -16,7 +16,7 @@ use super::{Backend, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Link, Record, Reply};
 use crate::os;
-use crate::process::{Child, Exit, Who};
+use crate::process::{Exit, Who, Worker, start_watch};
 
 /// Whether a slot's thread shall start a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,12 @@ impl Core {
                 core.set_target(&mut core.state(), 1);
                 inline::open(&core)
             }
-            _ => core.grow(worker_count),
+            _ => start_watch()
+                .map_err(|error| {
+                    let message = format!("{} could not be started: {error}", core.described());
+                    Error::new(ErrorKind::Spawn, message).with_source(error)
+                })
+                .and_then(|()| core.grow(worker_count)),
         };
         if let Err(error) = opened {
             core.terminate();
@@ -204,14 +209,16 @@ impl Core {
         }
     }
 
-    /// A slot has a process that is not there yet. Tells whether it is still wanted.
-    pub(super) fn starting(&self, index: usize, worker: &Arc<Child>) -> bool {
+    /// A slot has a worker that is not there yet, and ends at once if it is not wanted any more.
+    pub(super) fn starting(&self, index: usize, worker: &Worker) {
         let mut state = self.state();
-        state.slots[index].worker = Some(Arc::clone(worker));
-        state.phase != Phase::Terminated
+        state.slots[index].worker = Some(worker.clone());
+        if state.phase == Phase::Terminated {
+            worker.kill();
+        }
     }
 
-    /// That process has ended before it was ready.
+    /// That worker has ended before it was ready.
     pub(super) fn not_started(&self, index: usize) {
         self.state().slots[index].worker = None;
     }

@@ -161,6 +161,15 @@ impl Who {
             .with_exit_status(exit.status)
     }
 
+    /// The call was not stopped, and took too long.
+    pub(crate) fn returned_late(&self, limit: Duration, took: Duration) -> Error {
+        let message = format!(
+            "{self}: {} took {took:?}, longer than {limit:?}",
+            self.call()
+        );
+        self.error(ErrorKind::TimedOut, message)
+    }
+
     /// What a record of the worker says of the call.
     pub(crate) fn answered(self, record: &Record, reply: Reply) -> Result<Answer, Error> {
         match record.status {

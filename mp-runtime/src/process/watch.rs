@@ -76,7 +76,7 @@ fn watch() -> io::Result<Arc<Watch>> {
 }
 
 /// Makes sure that processes can be watched before one is started.
-pub(super) fn start() -> io::Result<()> {
+pub(crate) fn start() -> io::Result<()> {
     watch().map(drop)
 }
 

@@ -7,13 +7,11 @@ use super::{Child, Exit, ProcessInfo};
 
 /// A started worker. A clone is the same one.
 #[derive(Clone)]
-#[allow(dead_code, reason = "for pools whose workers are threads")]
 pub(crate) enum Worker {
     Process(Arc<Child>),
     Thread(Arc<Thread>),
 }
 
-#[allow(dead_code, reason = "for pools whose workers are threads")]
 impl Worker {
     pub(crate) fn info(&self) -> &ProcessInfo {
         match self {
@@ -27,6 +25,20 @@ impl Worker {
         match self {
             Worker::Process(child) => child.kill(),
             Worker::Thread(thread) => thread.let_go(),
+        }
+    }
+
+    /// Kills it, if it is still there when that is called; keeps nothing of it until then.
+    pub(crate) fn killer(&self) -> impl FnOnce() + Send + use<> {
+        let (child, thread) = match self {
+            Worker::Process(child) => (Some(Arc::downgrade(child)), None),
+            Worker::Thread(thread) => (None, Some(Arc::downgrade(thread))),
+        };
+        move || {
+            let child = child.and_then(|child| child.upgrade()).map(Worker::Process);
+            let thread = thread.and_then(|thread| thread.upgrade());
+            let worker = child.or(thread.map(Worker::Thread));
+            worker.iter().for_each(Worker::kill);
         }
     }
 
