@@ -8,8 +8,13 @@ use super::{Pool, TaskOptions};
 use crate::error::{Error, ErrorKind};
 use crate::process::{check_name, cpu_count};
 
-/// The most workers of a pool. Each is a process, and a thread and six descriptors here.
+/// The most workers of a pool. Each is a process, and a thread and seven descriptors here.
 const MAX_WORKERS: usize = 4096;
+
+/// How many bytes of a worker's standard error are kept.
+const STDERR_TAIL: usize = 4096;
+/// And how many at most.
+const MAX_STDERR_TAIL: usize = 1 << 20;
 
 /// Makes a [`Pool`] with options.
 ///
@@ -30,6 +35,7 @@ pub struct PoolBuilder {
     name: Option<String>,
     tasks: TaskOptions,
     start_timeout: Option<Duration>,
+    stderr_tail: usize,
 }
 
 impl PoolBuilder {
@@ -39,6 +45,7 @@ impl PoolBuilder {
             name: None,
             tasks: TaskOptions::new(),
             start_timeout: None,
+            stderr_tail: STDERR_TAIL,
         }
     }
 
@@ -70,6 +77,36 @@ impl PoolBuilder {
     /// seconds.
     pub fn start_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.start_timeout = Some(timeout);
+        self
+    }
+
+    /// How many bytes of the end of what a worker writes to standard error are kept for its error,
+    /// [`Error::stderr`]; at most 1 MiB. Default: 4096.
+    ///
+    /// For that the standard error of a worker is a pipe, and no terminal: a program that asks
+    /// (`std::io::IsTerminal`) will not colour it. A thread of this process writes what comes out to
+    /// its own standard error: at once, in whole lines, and all of it before the error of a worker
+    /// that dies is there. It takes a moment, so that what this process writes after a call has
+    /// returned may stand before what the worker wrote in it. What a worker has started and left
+    /// behind has nobody to write to when this process has ended.
+    ///
+    /// With 0 workers write to the standard error of this process themselves, and nothing is kept.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn fail() {
+    /// #     eprintln!("the disk is on fire");
+    /// #     std::process::abort();
+    /// # }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(1).stderr_tail(0).build()?;
+    /// assert_eq!(pool.apply(fail, ()).unwrap_err().stderr(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stderr_tail(mut self, bytes: usize) -> PoolBuilder {
+        self.stderr_tail = bytes.min(MAX_STDERR_TAIL);
         self
     }
 
@@ -105,6 +142,7 @@ impl PoolBuilder {
             worker_count,
             tasks: self.tasks,
             start_timeout: self.start_timeout,
+            stderr_tail: (self.stderr_tail > 0).then_some(self.stderr_tail),
         })?;
         Ok(Pool { core })
     }

@@ -30,6 +30,8 @@ pub(super) struct Config {
     pub(super) worker_count: usize,
     pub(super) tasks: TaskOptions,
     pub(super) start_timeout: Option<Duration>,
+    /// How many bytes of its workers' standard error are kept.
+    pub(super) stderr_tail: Option<usize>,
 }
 
 impl Config {
@@ -502,8 +504,8 @@ impl Core {
             has_worked = running.is_some() || !outcomes.is_empty();
             let exit = exit.after(link.is_out_of_memory(), &child);
             let failure = |busy: &Busy, who: Who| match (busy.timed_out, &busy.broken) {
-                (Some((_, limit)), _) => who.timed_out(limit, exit),
-                (None, Some(reason)) => who.broke_off(reason),
+                (Some((_, limit)), _) => who.timed_out(&child, limit, exit),
+                (None, Some(reason)) => who.broke_off(&child, reason),
                 (None, None) if running.is_some() => who.died(&child, exit),
                 (None, None) => who.died_before(&child, exit),
             };

@@ -292,6 +292,7 @@ fn start(core: &Arc<Core>, index: usize) -> Result<Option<(Arc<Child>, Link, Eve
     let mut spec = LaunchSpec::new(Role::Pool);
     spec.name = Some(format!("{}-worker-{index}", core.name()));
     spec.worker_index = Some(index);
+    spec.stderr_tail = core.config.stderr_tail;
     if let Some(timeout) = core.config.start_timeout {
         spec.start_timeout = timeout;
     }

@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use nix::libc;
 
 use super::ProcessInfo;
+use super::stderr::Source;
 use crate::os::{descriptor, limit, pidfd::PidFd, signal};
 
 /// A started process. Somebody holds it until it was collected: the watch.
@@ -20,6 +21,8 @@ pub(crate) struct Child {
     pidfd: Arc<PidFd>,
     /// Closes when the last holder lets go, and the process ends then if it has not.
     lifeline: OwnedFd,
+    /// What it writes to standard error, if that is kept.
+    stderr: Option<Arc<Source>>,
     memory_limit: Option<u64>,
     out_of_memory_kills: Option<u64>,
     /// The program sent it a signal that may end it.
@@ -68,12 +71,14 @@ impl Child {
         info: ProcessInfo,
         pidfd: PidFd,
         lifeline: OwnedFd,
+        stderr: Option<Arc<Source>>,
         memory_limit: Option<u64>,
     ) -> Child {
         Child {
             info,
             pidfd: Arc::new(pidfd),
             lifeline,
+            stderr,
             memory_limit,
             out_of_memory_kills: limit::out_of_memory_kills(),
             was_signalled: AtomicBool::new(false),
@@ -102,6 +107,16 @@ impl Child {
     pub(crate) fn last_words(&self) -> Option<String> {
         let words = descriptor::read_available(&self.lifeline);
         (!words.is_empty()).then(|| String::from_utf8_lossy(&words).into_owned())
+    }
+
+    /// The end of what it wrote to standard error, if that is kept and there is any. It is complete
+    /// when the process has ended.
+    pub(crate) fn stderr_tail(&self) -> Option<String> {
+        self.stderr.as_ref()?.tail()
+    }
+
+    pub(super) fn stderr(&self) -> Option<&Arc<Source>> {
+        self.stderr.as_ref()
     }
 
     /// Ends it at once. A process that has ended is fine.
@@ -171,7 +186,7 @@ impl Child {
         call();
     }
 
-    /// The watch has collected it.
+    /// The watch has collected it. To say so again changes nothing.
     pub(super) fn set_ended(&self, status: Option<ExitStatus>) {
         let killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
         let more_kills = killed
@@ -183,6 +198,9 @@ impl Child {
             out_of_memory: more_kills.then_some(OutOfMemory::Kernel),
         };
         let mut state = self.state();
+        if state.exit.is_some() {
+            return;
+        }
         state.exit = Some(exit);
         let calls = std::mem::take(&mut state.at_end);
         drop(state);

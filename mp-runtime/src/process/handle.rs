@@ -383,7 +383,7 @@ fn receive(
     let exit = child.wait().after(link.is_out_of_memory(), child);
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
-        (None, Some(reason)) => Err(who.broke_off(&reason)),
+        (None, Some(reason)) => Err(who.broke_off(child, &reason)),
         (None, None) if link.running().is_some() => Err(who.died(child, exit)),
         (None, None) => Err(who.died_before(child, exit)),
     }

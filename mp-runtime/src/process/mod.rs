@@ -30,6 +30,8 @@ mod serve;
 mod builder;
 mod handle;
 mod watch;
+mod stderr;
+mod tail;
 mod nursery;
 
 use std::time::Duration;

@@ -98,7 +98,9 @@ impl Who {
                 )
             }
         };
-        self.error(kind, message).with_exit_status(exit.status)
+        self.error(kind, message)
+            .with_exit_status(exit.status)
+            .with_stderr(child.stderr_tail())
     }
 
     /// The process ended before it came to the call.
@@ -109,6 +111,7 @@ impl Who {
             .replacen(" while running ", " before it could run ", 1);
         self.error(error.kind(), message)
             .with_exit_status(exit.status)
+            .with_stderr(child.stderr_tail())
     }
 
     /// The worker went on to the end of its chunk without it.
@@ -120,19 +123,21 @@ impl Who {
     }
 
     /// The process was ended because what it sent made no sense.
-    pub(crate) fn broke_off(&self, reason: &str) -> Error {
+    pub(crate) fn broke_off(&self, child: &Child, reason: &str) -> Error {
         let message = format!("{self} was stopped while running {}: {reason}", self.call());
         self.error(ErrorKind::Io, message)
+            .with_stderr(child.stderr_tail())
     }
 
     /// The process was killed because the call took too long.
-    pub(crate) fn timed_out(&self, limit: Duration, exit: Exit) -> Error {
+    pub(crate) fn timed_out(&self, child: &Child, limit: Duration, exit: Exit) -> Error {
         let message = format!(
             "{self} was stopped: {} took longer than {limit:?}",
             self.call()
         );
         self.error(ErrorKind::TimedOut, message)
             .with_exit_status(exit.status)
+            .with_stderr(child.stderr_tail())
     }
 
     /// What a record of the worker says of the call.
@@ -218,4 +223,5 @@ pub(crate) fn short_life(child: &Child, exit: Exit) -> Error {
     Error::new(ErrorKind::Spawn, message)
         .with_process_id(id)
         .with_exit_status(exit.status)
+        .with_stderr(child.stderr_tail())
 }
