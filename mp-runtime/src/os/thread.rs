@@ -77,6 +77,13 @@ impl<T: Clone> PerProcess<T> {
         *made = Some((own_id, value.clone()));
         Ok(value)
     }
+
+    /// The one of this process, if it was made. It does not wait for one that is being made.
+    pub(crate) fn get(&self) -> Option<T> {
+        let made = self.0.try_lock().ok()?;
+        let (process_id, value) = made.as_ref()?;
+        (*process_id == std::process::id()).then(|| value.clone())
+    }
 }
 
 /// Runs code of the program, such as a waker, whose panic must not end the thread it is called on.

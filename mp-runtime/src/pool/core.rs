@@ -37,6 +37,8 @@ pub(super) struct Config {
     /// The processors that workers are bound to, one each, in turns.
     pub(super) cpus: Option<Vec<usize>>,
     pub(super) start_timeout: Option<Duration>,
+    /// How many bytes of its workers' standard error are kept.
+    pub(super) stderr_tail: Option<usize>,
 }
 
 impl Config {

@@ -16,7 +16,7 @@ use super::{Backend, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Link, Record, Reply};
 use crate::os;
-use crate::process::{Exit, Who, Worker, start_watch};
+use crate::process::{Death, Who, Worker, start_watch};
 
 /// Whether a slot's thread shall start a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,12 +267,12 @@ impl Core {
         self.settle(state, aftermath);
     }
 
-    /// A slot's worker has ended, `exit`, and left these records. Tells whether it had run
+    /// A slot's worker has ended, and left these records. Tells whether it had run
     /// anything of a chunk it had.
     pub(super) fn ended(
         self: &Arc<Self>,
         index: usize,
-        exit: Exit,
+        death: &Death,
         records: &[Record],
         reply: &Reply,
     ) -> bool {
@@ -285,7 +285,6 @@ impl Core {
         let mut aftermath = Aftermath::default();
         let mut has_begun = false;
         if let (Some(worker), Some(link)) = (worker, link) {
-            let exit = exit.after(link.is_out_of_memory(), worker.memory_limit());
             let title = &slot.title;
             let loss = life.lose(
                 index,
@@ -293,10 +292,10 @@ impl Core {
                 link.running(),
                 |hand| Who::runs(title, worker.info(), hand.job.function),
                 |doom, was_running, who| match doom {
-                    Some(Doom::TimedOut { limit, .. }) => who.timed_out(*limit, exit),
-                    Some(Doom::Broken(reason)) => who.broke_off(reason),
-                    _ if was_running => who.died(exit, worker.memory_limit()),
-                    _ => who.died_before(exit, worker.memory_limit()),
+                    Some(Doom::TimedOut { limit, .. }) => who.timed_out(*limit, death),
+                    Some(Doom::Broken(reason)) => who.broke_off(reason, death),
+                    _ if was_running => who.died(death),
+                    _ => who.died_before(death),
                 },
             );
             if let Some(loss) = loss {

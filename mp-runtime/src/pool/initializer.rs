@@ -106,14 +106,15 @@ impl Initializer {
                 Ok(_) => return Ok(()),
                 Err(error) => (error, false),
             },
-            End::Broken(reason) => (who.broke_off(&reason), false),
+            End::Broken(reason) => {
+                worker.kill();
+                (who.broke_off(&reason, &worker.death(false)), false)
+            }
             End::Lost => {
-                let exit = worker
-                    .wait()
-                    .after(link.is_out_of_memory(), worker.memory_limit());
+                let death = worker.death(link.is_out_of_memory());
                 match self.function.timeout.filter(|_| was_late) {
-                    Some(limit) => (who.timed_out(limit, exit), false),
-                    None => (who.died(exit, worker.memory_limit()), exit.is_by_signal()),
+                    Some(limit) => (who.timed_out(limit, &death), false),
+                    None => (who.died(&death), death.is_by_signal()),
                 }
             }
         };

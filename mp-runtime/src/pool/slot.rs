@@ -9,7 +9,7 @@ use super::core::Core;
 use super::crew::Need;
 use crate::error::{Error, ErrorKind};
 use crate::link::{Event, Events, Link};
-use crate::process::{LaunchSpec, Role, Worker, short_life, start_thread};
+use crate::process::{Death, LaunchSpec, Role, Worker, short_life, start_thread};
 
 /// So many starts in a row may fail before a slot gives up until there is new work.
 const MAX_FAILED_STARTS: u32 = 4;
@@ -143,14 +143,14 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
     while core.need(index) == Need::Worker {
         let error = match start(core, index) {
             Ok((worker, link, events)) => {
-                core.ready(index, link);
+                core.ready(index, Arc::clone(&link));
                 let born = Instant::now();
-                let has_worked = receive(core, index, &worker, &events);
+                let (has_worked, death) = receive(core, index, &worker, &link, &events);
                 if has_worked || born.elapsed() >= SHORT_LIFE {
                     failed_starts = 0;
                     continue;
                 }
-                short_life(worker.info(), worker.wait())
+                short_life(worker.info(), &death)
             }
             Err(error) => error,
         };
@@ -186,6 +186,7 @@ fn start(core: &Arc<Core>, index: usize) -> Result<Started, Error> {
             spec.worker_index = Some(index);
             spec.cpus = cpus;
             spec.memory_limit = config.memory_limit;
+            spec.stderr_tail = config.stderr_tail;
             if let Some(timeout) = config.start_timeout {
                 spec.start_timeout = timeout;
             }
@@ -210,8 +211,14 @@ fn start(core: &Arc<Core>, index: usize) -> Result<Started, Error> {
         })
 }
 
-/// Receives from a worker until it has ended; tells whether it has done anything.
-fn receive(core: &Arc<Core>, index: usize, worker: &Worker, events: &Events) -> bool {
+/// Receives from a worker until it has ended; tells whether it has done anything, and how it ended.
+fn receive(
+    core: &Arc<Core>,
+    index: usize,
+    worker: &Worker,
+    link: &Link,
+    events: &Events,
+) -> (bool, Death) {
     let mut has_worked = false;
     loop {
         let event = match events.next() {
@@ -229,9 +236,9 @@ fn receive(core: &Arc<Core>, index: usize, worker: &Worker, events: &Events) -> 
                 core.records(index, &records, &reply);
             }
             Event::Ended(records, reply) => {
-                let exit = worker.wait();
-                has_worked |= core.ended(index, exit, &records, &reply);
-                return has_worked;
+                let death = worker.death(link.is_out_of_memory());
+                has_worked |= core.ended(index, &death, &records, &reply);
+                return (has_worked, death);
             }
             Event::Broken(_) => {}
         }

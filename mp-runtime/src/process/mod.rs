@@ -30,6 +30,8 @@ mod serve;
 mod builder;
 mod handle;
 mod watch;
+mod stderr;
+mod tail;
 mod nursery;
 mod thread;
 mod worker;
@@ -40,7 +42,7 @@ use std::time::Duration;
 
 pub use birth::{enter_test, init};
 pub use builder::{Builder, Stdio};
-pub(crate) use child::{Child, Exit};
+pub(crate) use child::{Child, Death, Exit};
 pub use handle::Process;
 pub use info::{ProcessInfo, active_children, cpu_count, current};
 pub(crate) use launch::{LaunchSpec, Role, check_name};

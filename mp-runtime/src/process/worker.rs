@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::thread::Thread;
-use super::{Child, Exit, ProcessInfo};
+use super::{Child, Death, Exit, ProcessInfo};
 
 /// A started worker. A clone is the same one.
 #[derive(Clone)]
@@ -57,10 +57,11 @@ impl Worker {
         }
     }
 
-    pub(crate) fn memory_limit(&self) -> Option<u64> {
+    /// Waits as [`wait`](Worker::wait), and gathers the evidence.
+    pub(crate) fn death(&self, allocation_failed: bool) -> Death {
         match self {
-            Worker::Process(child) => child.memory_limit(),
-            Worker::Thread(_) => None,
+            Worker::Process(child) => child.death(allocation_failed),
+            Worker::Thread(thread) => thread.wait().into(),
         }
     }
 }
