@@ -89,5 +89,8 @@ impl<T: Clone> PerProcess<T> {
 /// Runs code of the program, such as a waker, whose panic must not end the thread it is called on.
 /// The panic was reported by the program's hook.
 pub(crate) fn contained(call: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {
+        // Dropping what somebody panicked with may panic again.
+        std::mem::forget(panic);
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::callbacks::Callbacks;
 use super::initializer::Initializer;
 use super::job::{Job, Outcome};
 use super::life::{Ended, Life};
@@ -72,6 +73,7 @@ pub(super) struct Core {
     /// Held by who changes the number of workers.
     pub(super) resizing: Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    callbacks: Arc<Callbacks>,
 }
 
 /// What happens to a pool, in this order.
@@ -179,6 +181,7 @@ impl Core {
             here: inline::Here::new(config.worker_name(0)),
             resizing: Mutex::default(),
             threads: Mutex::default(),
+            callbacks: Arc::default(),
             config,
         }
     }
@@ -200,6 +203,10 @@ impl Core {
 
     pub(super) fn task_defaults(&self) -> &TaskOptions {
         &self.config.tasks
+    }
+
+    pub(super) fn callbacks(&self) -> &Arc<Callbacks> {
+        &self.callbacks
     }
 
     pub(super) fn described(&self) -> String {
@@ -411,10 +418,11 @@ impl Core {
         self.settle(state, Aftermath::default());
     }
 
-    /// Closes, cuts off lazy feeds, and waits until every worker has ended.
+    /// Closes, cuts off lazy feeds, and waits until every worker has ended and every callback has
+    /// returned.
     pub(super) fn join(self: &Arc<Self>) -> Result<(), Error> {
         self.require_owner()?;
-        if slot::is_thread_of(self) {
+        if slot::is_thread_of(self) || self.callbacks.is_calling_here() {
             let message = format!(
                 "{} cannot wait for the thread it is joined on",
                 self.described()
@@ -435,6 +443,7 @@ impl Core {
         };
         drop(state);
         self.join_threads();
+        self.callbacks.wait_over();
         failure.map_or(Ok(()), Err)
     }
 
@@ -589,7 +598,7 @@ impl Core {
     }
 
     /// Brings results to whoever waits for them.
-    pub(super) fn deliver(&self, job: &Job, outcomes: Vec<(usize, Outcome)>) {
+    pub(super) fn deliver(&self, job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) {
         self.counters.count(&outcomes);
         job.deliver(outcomes);
     }

@@ -73,6 +73,11 @@ pub(super) fn is_thread_of(core: &Core) -> bool {
     POOL_OF_THREAD.get() == std::ptr::from_ref(core).addr()
 }
 
+/// Whether this is called by something that runs on a thread of a slot of any pool.
+pub(super) fn is_any_thread() -> bool {
+    POOL_OF_THREAD.get() != 0
+}
+
 impl Slot {
     /// One whose thread is about to be started.
     pub(super) fn new(title: Arc<str>) -> Slot {

@@ -48,7 +48,7 @@ impl ProcessFn for Nothing {
 fn job(chunk_size: usize, retries: u32) -> Arc<Job> {
     let options = TaskOptions::new().retries(retries);
     let chunking = Chunking::Fixed(chunk_size);
-    let job = Job::new::<Nothing>(&options, chunking, true, &TaskOptions::new());
+    let job = Job::new::<Nothing>(&options, chunking, true, &TaskOptions::new(), None);
     Arc::new(job.expect("no two functions have one name"))
 }
 
