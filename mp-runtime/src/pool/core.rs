@@ -24,7 +24,7 @@ use crate::wire::Handles;
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a pool was made with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Config {
     pub(super) name: String,
     /// Whether the user named it.
@@ -61,13 +61,13 @@ impl Config {
 pub(super) struct Core {
     pub(super) config: Config,
     /// The process that made it.
-    owner_id: u32,
+    pub(super) owner_id: u32,
     state: Mutex<State>,
     /// Notified when a slot, the phase or the number of workers changes.
     changed: Condvar,
     /// What `State::target` is, for those who need not know it exactly.
     worker_count: AtomicUsize,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
     /// For those without workers.
     pub(super) here: inline::Here,
     /// Held by who changes the number of workers.
@@ -177,7 +177,7 @@ impl Core {
             }),
             changed: Condvar::new(),
             worker_count: AtomicUsize::new(0),
-            counters: Counters::default(),
+            counters: Arc::default(),
             here: inline::Here::new(config.worker_name(0)),
             resizing: Mutex::default(),
             threads: Mutex::default(),
@@ -201,10 +201,6 @@ impl Core {
         self.worker_count.store(target, Ordering::Relaxed);
     }
 
-    pub(super) fn task_defaults(&self) -> &TaskOptions {
-        &self.config.tasks
-    }
-
     pub(super) fn callbacks(&self) -> &Arc<Callbacks> {
         &self.callbacks
     }
@@ -215,6 +211,9 @@ impl Core {
 
     /// The workers that are running, but for those that it wants no more.
     pub(super) fn workers(&self) -> Vec<ProcessInfo> {
+        if !self.is_owner() {
+            return Vec::new();
+        }
         if self.config.backend == Backend::Inline {
             return vec![ProcessInfo::clone(&self.here.info)];
         }
@@ -228,6 +227,10 @@ impl Core {
     }
 
     pub(super) fn stats(&self) -> PoolStats {
+        if !self.is_owner() {
+            // Somebody may have had the lock when the program forked.
+            return PoolStats::default();
+        }
         let state = self.state();
         let wanted = state.slots.iter().take(state.target);
         let (counts, busy) = match self.config.backend {
@@ -250,17 +253,10 @@ impl Core {
     }
 
     pub(super) fn require_owner(&self) -> Result<(), Error> {
-        if self.is_owner() {
-            return Ok(());
+        match self.is_owner() {
+            true => Ok(()),
+            false => Err(of_another_process(&self.described(), self.owner_id)),
         }
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{} belongs to process {}, of which this one is a fork: make a pool after the fork",
-                self.described(),
-                self.owner_id
-            ),
-        ))
     }
 
     /// Why it takes no work from callers, if it does not.
@@ -315,8 +311,13 @@ impl Core {
         segment: Arc<Segment>,
         is_lazy: bool,
     ) -> Result<(), ()> {
-        let mut state = self.state();
         let piece = Piece::whole(segment);
+        if let Err(error) = self.require_owner() {
+            let outcomes = piece.numbers().map(|number| (number, Err(error.clone())));
+            job.deliver(outcomes.collect::<Vec<_>>());
+            return Err(());
+        }
+        let mut state = self.state();
         if state.phase <= Phase::Open {
             self.revive(&mut state);
         }
@@ -634,6 +635,14 @@ impl Core {
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why what belongs to a pool of process `owner_id` is of no use in this one.
+pub(super) fn of_another_process(what: &str, owner_id: u32) -> Error {
+    let message = format!(
+        "{what} belongs to process {owner_id}, of which this one is a fork: make a pool after the fork"
+    );
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 impl fmt::Debug for Core {

@@ -51,7 +51,7 @@ impl Here {
 }
 
 /// Runs the items of a piece and delivers what becomes of each.
-pub(super) fn run(core: &Core, job: &Job, piece: &Piece) {
+pub(super) fn run(core: &Core, job: &Arc<Job>, piece: &Piece) {
     let here = &core.here;
     here.left.fetch_add(piece.range.len(), Ordering::Relaxed);
     for position in piece.range.clone() {

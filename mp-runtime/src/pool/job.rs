@@ -7,12 +7,15 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::as_completed::Finished;
+use super::core::{Core, of_another_process};
 use super::options::TaskOptions;
 use super::progress::Meter;
+use super::stats::Counters;
 use crate::error::Error;
 use crate::os::event_fd::EventFd;
 use crate::process::Answer;
 use crate::registry::{Catalogue, ProcessFn};
+use crate::wire::{DecodeError, Decoder};
 
 /// A chunk that took less than this could have been larger: sending it cost as much as running it.
 const SHORT_CHUNK: Duration = Duration::from_micros(500);
@@ -74,6 +77,23 @@ pub(super) struct Job {
     arrived: Condvar,
     /// Where its progress is shown.
     meter: Option<Arc<Meter>>,
+    /// Those of its pool.
+    counters: Arc<Counters>,
+    /// The process that waits for it.
+    owner_id: u32,
+}
+
+/// Reads results, and sees to it that those which cannot be read count as failed.
+pub(super) struct Reader<R> {
+    read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    counters: Arc<Counters>,
+}
+
+impl<R> Reader<R> {
+    pub(super) fn read(&self, outcome: Outcome) -> Result<R, Error> {
+        let result = outcome?.decode(self.read);
+        result.inspect_err(|_| self.counters.recount())
+    }
 }
 
 #[derive(Default)]
@@ -118,14 +138,14 @@ impl Results {
 
 impl Job {
     pub(super) fn new<F: ProcessFn>(
+        core: &Core,
         options: &TaskOptions,
         chunking: Chunking,
         is_mapped: bool,
-        pool_defaults: &TaskOptions,
         meter: Option<Arc<Meter>>,
     ) -> Result<Job, Error> {
         static JOBS: AtomicU64 = AtomicU64::new(0);
-        let function = F::__function();
+        let (function, pool_defaults) = (F::__function(), &core.config.tasks);
         let timeout = options
             .timeout
             .or(function.timeout)
@@ -146,7 +166,31 @@ impl Job {
             results: Mutex::default(),
             arrived: Condvar::new(),
             meter,
+            counters: Arc::clone(&core.counters),
+            owner_id: core.owner_id,
         })
+    }
+
+    /// What reads its results.
+    pub(super) fn reader<R>(
+        &self,
+        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    ) -> Reader<R> {
+        Reader {
+            read,
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Whether anything can come of waiting for it: in a fork of the program nothing does.
+    pub(super) fn require_owner(&self) -> Result<(), Error> {
+        match std::process::id() == self.owner_id {
+            true => Ok(()),
+            false => {
+                let call = format!("a call of `{}`", self.function.name);
+                Err(of_another_process(&call, self.owner_id))
+            }
+        }
     }
 
     /// The place of an item as its errors tell it.

@@ -134,13 +134,7 @@ impl<'p> WithOptions<'p> {
             }
             meter
         });
-        let job = Job::new::<F>(
-            &self.options,
-            chunking,
-            is_mapped,
-            self.core.task_defaults(),
-            meter,
-        )?;
+        let job = Job::new::<F>(self.core, &self.options, chunking, is_mapped, meter)?;
         Ok(Arc::new(job))
     }
 

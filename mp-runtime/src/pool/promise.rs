@@ -108,6 +108,7 @@ impl<R> Promise<R> {
             hold.add(job.take());
         }
         while !hold.is_decided() {
+            job.require_owner()?;
             hold.add(job.wait_take());
         }
         hold.call_all();
@@ -123,7 +124,10 @@ impl<R> Promise<R> {
             hold.add(job.poll_take(context.waker()));
         }
         if !hold.is_decided() {
-            return Poll::Pending;
+            return match job.require_owner() {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            };
         }
         if slot::is_any_thread() && self.has_calls() {
             // A waker that polls at once, on a thread that serves others.

@@ -9,14 +9,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::job::{Job, Outcome, Watcher};
+use super::job::{Job, Outcome, Reader, Watcher};
 use super::map::{Feed, Gathered};
 use super::promise::{Gather, Promise};
 use crate::error::{Error, ErrorKind};
 use crate::os::event_fd::EventFd;
 use crate::os::thread::contained;
 use crate::registry::ProcessFn;
-use crate::wire::{DecodeError, Decoder};
 
 /// A call, or a map, that was submitted to a pool (`AsyncResult`).
 ///
@@ -49,13 +48,13 @@ pub struct Task<R> {
 /// Of a single call.
 struct One<R> {
     result: Option<Result<R, Error>>,
-    decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    reader: Reader<R>,
 }
 
 impl<R: Send> Gather<R> for One<R> {
     fn add(&mut self, arrived: VecDeque<(usize, Outcome)>) {
         for (_, outcome) in arrived {
-            self.result = Some(outcome.and_then(|answer| answer.decode(self.decode)));
+            self.result = Some(self.reader.read(outcome));
         }
     }
 
@@ -106,7 +105,7 @@ impl<R> Task<R> {
         // What could not be encoded is known by now, and is the caller's to know at once.
         let mut gather = One {
             result: None,
-            decode: F::__decode,
+            reader: job.reader(F::__decode),
         };
         gather.add(job.take().outcomes);
         if let Some(Err(error)) = gather.result.take_if(|result| is_encode_error(result)) {
@@ -153,7 +152,9 @@ impl<R> Task<R> {
     /// # }
     /// ```
     pub fn wait(&self) {
-        self.job.wait_finished(None);
+        if self.job.require_owner().is_ok() {
+            self.job.wait_finished(None);
+        }
     }
 
     /// Waits until its result is there, at most so long; tells whether it is.
@@ -173,7 +174,10 @@ impl<R> Task<R> {
     /// # }
     /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.job.wait_finished(Instant::now().checked_add(timeout))
+        match self.job.require_owner() {
+            Ok(()) => self.job.wait_finished(Instant::now().checked_add(timeout)),
+            Err(_) => self.is_finished(),
+        }
     }
 
     /// Waits for the result and returns it, after the callbacks of [`on_done`](Task::on_done). What
@@ -294,7 +298,7 @@ impl<R: Send + 'static> Task<Vec<R>> {
         }
         feed.finish();
         let gather = Many {
-            gathered: Some(Gathered::new(F::__decode)),
+            gathered: Some(Gathered::new(job.reader(F::__decode))),
         };
         Ok(Task {
             core: Arc::clone(core),
