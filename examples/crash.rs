@@ -13,6 +13,7 @@ fn work(how: &str) -> Result<usize, String> {
             raise(Signal::SIGSEGV).map_err(|error| error.to_string())?;
         },
         "overflow the stack" => Ok(deeper(&[0; 1024])),
+        "use too much memory" => Ok(std::hint::black_box(vec![1_u8; 1 << 30]).len()),
         "exit" => std::process::exit(3),
         "panic" => panic!("there is no work called {how:?}"),
         "run away" => loop {
@@ -32,10 +33,12 @@ fn deeper(stack: &[usize; 1024]) -> usize {
 
 #[mp::main]
 fn main() -> Result<(), mp::Error> {
-    let pool = Pool::builder().workers(2).name("demo").build()?;
+    let builder = Pool::builder().workers(2).name("demo");
+    let pool = builder.memory_limit(512 << 20).build()?;
     let ways = [
         "segfault",
         "overflow the stack",
+        "use too much memory",
         "exit",
         "panic",
         "run away",
@@ -46,7 +49,14 @@ fn main() -> Result<(), mp::Error> {
         match result {
             Ok(Ok(length)) => println!("{way}: fine, {length}"),
             Ok(Err(reason)) => println!("{way}: returned an error of its own: {reason}"),
-            Err(error) => println!("{way}: {:?}: {error}", error.kind()),
+            Err(error) => {
+                println!("{way}: {:?}: {error}", error.kind());
+                // What the runtime, or a C library, had to say before it gave up.
+                let text = error.stderr().unwrap_or_default();
+                if let Some(line) = text.lines().find(|line| !line.is_empty()) {
+                    println!("    it had said: {line}");
+                }
+            }
         }
     }
     let lengths = pool.map(work, ["the", "pool", "works"].map(String::from))?;

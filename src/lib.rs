@@ -34,6 +34,8 @@
 //! | many calls over a few processes | [`Pool::map`], [`Pool::starmap`] |
 //! | results as they come, of an endless iterator | [`Pool::imap`], [`Pool::imap_unordered`] |
 //! | one call now, its result later | [`Pool::submit`] |
+//! | workers that load something first, are replaced now and then, have limits | [`Pool::builder`](PoolBuilder) |
+//! | the same over threads, or one after the other for a debugger | [`PoolBuilder::backend`] |
 //! | something done with a result as soon as it is there | [`Task::on_done`] |
 //! | the results of several tasks, in the order in which they come | [`as_completed`] |
 //! | a bar that shows how far it is | `TaskOptions::progress`, with the feature `indicatif` |
@@ -161,9 +163,9 @@ pub mod prelude {
     //! What most programs need.
 
     pub use crate::{
-        Array, ArrayChunk, Builder, Connection, Error, ErrorKind, Lock, Pool, Process, ProcessFn,
-        Queue, Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked, process_fn,
-        shared, spawn,
+        Array, ArrayChunk, Backend, Builder, Connection, Error, ErrorKind, Lock, Pool, Process,
+        ProcessFn, Queue, Receiver, Sender, Shareable, Shared, Task, TaskOptions, Value, locked,
+        process_fn, shared, spawn,
     };
 }
 
