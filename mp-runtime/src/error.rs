@@ -57,7 +57,7 @@ pub enum ErrorKind {
     Died,
     /// The process called `exit`, with any code, before its function returned.
     Exited,
-    /// The function did not return in time; its worker was killed.
+    /// The function did not return in time; its worker was killed, or let go of if it is a thread.
     TimedOut,
     /// The task was cancelled, or its pool was terminated.
     Cancelled,

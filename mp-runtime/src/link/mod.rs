@@ -1,5 +1,7 @@
 //! The connection of a parent and one of its workers, and the seam between pools and transport:
-//! whoever is above sees calls go down and results come up, and not how.
+//! whoever is above sees calls go down and results come up, and not how. A worker is mostly a
+//! process, of which the rest of this page is; one that is a thread of this process has a
+//! [`mailbox`] behind the same names.
 //!
 //! # Parties
 //!
@@ -40,6 +42,7 @@
 //! Records carry the number of their chunk, so that what is left of an older one means nothing.
 
 mod handshake;
+mod mailbox;
 mod message;
 mod parent;
 mod recorder;
@@ -48,6 +51,7 @@ mod tests;
 mod worker;
 
 pub(crate) use handshake::{Greeting, Server};
+pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Call, INITIALIZER_CHUNK, Record, Status};
 pub(crate) use parent::{Event, Events, Link, Reply};
 pub(crate) use recorder::{Recorder, Running};

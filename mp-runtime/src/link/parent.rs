@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use nix::libc::SIGKILL;
 
+use super::mailbox::{Caller, Receiver};
 use super::message::{self, Call, Record, Status, read_records};
 use super::{Recorder, Running};
 use crate::os::crowd::{self, is_crowded};
@@ -14,7 +15,16 @@ use crate::wire::{self, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
 
 /// Sends calls to a worker.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Link(Way);
+
+#[derive(Debug)]
+enum Way {
+    Process(ToProcess),
+    Thread(Caller),
+}
+
+#[derive(Debug)]
+struct ToProcess {
     outbox: Outbox,
     recorder: Arc<Recorder>,
     pidfd: Arc<PidFd>,
@@ -22,7 +32,16 @@ pub(crate) struct Link {
 
 /// Receives from a worker; one thread has it.
 #[derive(Debug)]
-pub(crate) struct Events {
+pub(crate) struct Events(Source);
+
+#[derive(Debug)]
+enum Source {
+    Process(FromProcess),
+    Thread(Receiver),
+}
+
+#[derive(Debug)]
+struct FromProcess {
     inbox: Inbox,
     recorder: Arc<Recorder>,
 }
@@ -46,7 +65,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    fn new(body: Vec<u8>, handles: Option<Handles>) -> Reply {
+    pub(crate) fn new(body: Vec<u8>, handles: Option<Handles>) -> Reply {
         Reply {
             body: Arc::new(body),
             handles: handles.map(Arc::new),
@@ -78,18 +97,73 @@ pub(crate) fn open(
     pidfd: Arc<PidFd>,
 ) -> (Link, Events) {
     let recorder = Arc::new(recorder);
-    let link = Link {
+    let link = ToProcess {
         outbox,
         recorder: Arc::clone(&recorder),
         pidfd,
     };
-    (link, Events { inbox, recorder })
+    let events = FromProcess { inbox, recorder };
+    (Link(Way::Process(link)), Events(Source::Process(events)))
+}
+
+impl From<Caller> for Link {
+    fn from(caller: Caller) -> Link {
+        Link(Way::Thread(caller))
+    }
+}
+
+impl From<Receiver> for Events {
+    fn from(receiver: Receiver) -> Events {
+        Events(Source::Thread(receiver))
+    }
 }
 
 impl Link {
     /// Sends a call, without waiting for the worker to take it. If it cannot be sent the worker is
     /// killed, and its end tells what became of the call.
     pub(crate) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
+        match &self.0 {
+            Way::Process(process) => process.call(call, handles),
+            Way::Thread(thread) => thread.call(call, handles),
+        }
+    }
+
+    /// Asks an idle worker to exit.
+    pub(crate) fn stop(&self) {
+        match &self.0 {
+            Way::Process(process) => process.stop(),
+            Way::Thread(thread) => thread.stop(),
+        }
+    }
+
+    /// Keeps the items of `chunk` that have not begun from running.
+    pub(crate) fn cancel(&self, chunk: u64) {
+        match &self.0 {
+            Way::Process(process) => process.recorder.cancel(chunk),
+            Way::Thread(thread) => thread.cancel(chunk),
+        }
+    }
+
+    /// Whether the worker aborted because an allocation failed.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        match &self.0 {
+            Way::Process(process) => process.recorder.is_out_of_memory(),
+            // It would have taken this process along.
+            Way::Thread(_) => false,
+        }
+    }
+
+    /// What the worker is doing, or was doing when it died.
+    pub(crate) fn running(&self) -> Option<Running> {
+        match &self.0 {
+            Way::Process(process) => process.recorder.running(),
+            Way::Thread(thread) => thread.running(),
+        }
+    }
+}
+
+impl ToProcess {
+    fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
         let letter = Letter {
             outbox: self.outbox.clone(),
             pidfd: Arc::clone(&self.pidfd),
@@ -109,26 +183,10 @@ impl Link {
         }
     }
 
-    /// Asks an idle worker to exit.
-    pub(crate) fn stop(&self) {
+    fn stop(&self) {
         if self.outbox.send(message::STOP, &[], &[], None).is_err() {
             let _ = self.pidfd.send_signal(SIGKILL);
         }
-    }
-
-    /// Keeps the items of `chunk` that have not begun from running.
-    pub(crate) fn cancel(&self, chunk: u64) {
-        self.recorder.cancel(chunk);
-    }
-
-    /// Whether the worker aborted because an allocation failed.
-    pub(crate) fn is_out_of_memory(&self) -> bool {
-        self.recorder.is_out_of_memory()
-    }
-
-    /// What the worker is doing, or was doing when it died.
-    pub(crate) fn running(&self) -> Option<Running> {
-        self.recorder.running()
     }
 }
 
@@ -163,6 +221,23 @@ impl Letter {
 impl Events {
     /// Waits for the next event.
     pub(crate) fn next(&self) -> Event {
+        match &self.0 {
+            Source::Process(process) => process.next(),
+            Source::Thread(thread) => thread.next(),
+        }
+    }
+
+    /// The last event of a worker that has ended, whatever is still on its way from it.
+    pub(crate) fn abandon(&self) -> Event {
+        match &self.0 {
+            Source::Process(process) => process.abandon(),
+            Source::Thread(thread) => thread.abandon(),
+        }
+    }
+}
+
+impl FromProcess {
+    fn next(&self) -> Event {
         let message = match self.inbox.next() {
             Ok(message) => message,
             Err(Silence::Closed) => return Event::Broken("its connection is closed".into()),
@@ -178,8 +253,7 @@ impl Events {
         }
     }
 
-    /// The last event of a worker that has ended, whatever is still on its way from it.
-    pub(crate) fn abandon(&self) -> Event {
+    fn abandon(&self) -> Event {
         let (body, records) = self.recorder.records();
         Event::Ended(records, Reply::new(body, None))
     }

@@ -1,7 +1,9 @@
 use super::message::{read_records, write_record};
+use std::sync::Arc;
+
 use super::*;
 use crate::os::carrier;
-use crate::wire::Freight;
+use crate::wire::{Freight, Payload};
 
 fn greeting() -> Greeting {
     Greeting {
@@ -96,4 +98,68 @@ fn the_recorder_tells_what_was_committed_and_what_was_running() {
     assert!(parent.records().1.is_empty());
     parent.cancel(3);
     assert!(worker.is_cancelled(3) && !worker.is_cancelled(4));
+}
+
+fn payload(bytes: &[u8]) -> Payload {
+    let bytes = bytes.to_vec();
+    let handles = None;
+    Payload { bytes, handles }
+}
+
+#[test]
+fn a_mailbox_stays_as_it_was_when_its_worker_was_let_go_of() {
+    for is_running in [false, true] {
+        let (link, events, mut end, hold) = open_in_process();
+        let items = [(4, 1), (5, 2), (6, 3)].into_iter();
+        link.call(
+            Call::new(7, 1, items, Arc::new(b"abc".to_vec()), 0..3),
+            None,
+        );
+        let chunk = end.next().expect("it was called");
+        assert_eq!((chunk.function(), chunk.number()), (7, 1));
+        let items: Vec<_> = chunk.items().collect();
+        assert_eq!(items, [(4, &b"a"[..]), (5, b"b"), (6, b"c")]);
+
+        assert!(end.begin(1, 4));
+        let ended = end.end(1, 4, Status::Returned, payload(b"done"));
+        assert!(ended.is_ok() && link.running().is_none());
+        if is_running {
+            assert!(end.begin(1, 5));
+        }
+        hold.let_go();
+        assert_eq!(
+            (hold.end(), hold.wait()),
+            (Some(ThreadEnd::LetGo), ThreadEnd::LetGo)
+        );
+        match is_running {
+            true => assert!(end.end(1, 5, Status::Returned, payload(b"late")).is_err()),
+            false => assert!(!end.begin(1, 5)),
+        }
+        assert!(end.end_chunk(1).is_err() && end.next().is_none());
+        let running = link.running().map(|running| running.item);
+        assert_eq!(running, is_running.then_some(5));
+
+        let Event::Records(records, reply) = events.next() else {
+            panic!("one item was done")
+        };
+        assert_eq!((records.len(), records[0].item), (1, 4));
+        assert_eq!(reply.text(&records[0].payload), "done");
+        assert!(matches!(events.next(), Event::Ended(records, _) if records.is_empty()));
+        drop(end);
+        assert_eq!(hold.end(), Some(ThreadEnd::LetGo));
+    }
+}
+
+#[test]
+fn a_call_that_was_not_taken_is_dropped_with_its_worker() {
+    let (link, events, mut end, hold) = open_in_process();
+    let bytes = Arc::new(b"a".to_vec());
+    let call = || Call::new(0, 1, [(0, 1)].into_iter(), Arc::clone(&bytes), 0..1);
+    link.call(call(), None);
+    hold.let_go();
+    assert_eq!(Arc::strong_count(&bytes), 1);
+    link.call(call(), None);
+    assert_eq!(Arc::strong_count(&bytes), 1);
+    assert!(end.next().is_none() && link.running().is_none());
+    assert!(matches!(events.abandon(), Event::Ended(..)));
 }

@@ -1,10 +1,10 @@
-//! Threads of the library's own.
+//! Threads that the library starts.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
 /// Enough for the library's own code, which decodes no user's value on these threads.
 const STACK_BYTES: usize = 256 << 10;
@@ -14,17 +14,43 @@ pub(crate) fn spawn(
     name: &str,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    let thread = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+    spawn_without(&SigSet::all(), thread, body)
+}
+
+/// Starts a thread that runs code of the program. It has the stack of any thread of the program, and
+/// takes no signal but those that its own code causes, for which the program may have handlers.
+///
+/// # Panics
+///
+/// If there is a NUL in the name.
+pub(crate) fn spawn_for_program(
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    const OWN: [Signal; 7] = [
+        Signal::SIGABRT,
+        Signal::SIGBUS,
+        Signal::SIGFPE,
+        Signal::SIGILL,
+        Signal::SIGSEGV,
+        Signal::SIGSYS,
+        Signal::SIGTRAP,
+    ];
+    let mut masked = SigSet::all();
+    OWN.into_iter().for_each(|signal| masked.remove(signal));
+    spawn_without(&masked, Builder::new().name(name.to_owned()), body)
+}
+
+fn spawn_without(
+    signals: &SigSet,
+    thread: Builder,
+    body: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     // The new thread inherits the mask, so there is no moment at which it could be picked.
     let mut before = SigSet::empty();
-    pthread_sigmask(
-        SigmaskHow::SIG_SETMASK,
-        Some(&SigSet::all()),
-        Some(&mut before),
-    )?;
-    let thread = Builder::new()
-        .name(name.to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(body);
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(signals), Some(&mut before))?;
+    let thread = thread.spawn(body);
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     thread
 }

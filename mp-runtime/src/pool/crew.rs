@@ -238,7 +238,7 @@ impl Core {
             return;
         };
         let title = &slot.title;
-        let who = |hand: &super::life::Hand| Who::runs(title, &worker, hand.job.function);
+        let who = |hand: &super::life::Hand| Who::runs(title, worker.info(), hand.job.function);
         let Some(progress) = life.complete(index, records, reply, who) else {
             return;
         };
@@ -278,18 +278,18 @@ impl Core {
         let mut aftermath = Aftermath::default();
         let mut has_begun = false;
         if let (Some(worker), Some(link)) = (worker, link) {
-            let exit = exit.after(link.is_out_of_memory(), &worker);
+            let exit = exit.after(link.is_out_of_memory(), worker.memory_limit());
             let title = &slot.title;
             let loss = life.lose(
                 index,
                 (records, reply),
                 link.running(),
-                |hand| Who::runs(title, &worker, hand.job.function),
+                |hand| Who::runs(title, worker.info(), hand.job.function),
                 |doom, was_running, who| match doom {
                     Some(Doom::TimedOut { limit, .. }) => who.timed_out(*limit, exit),
                     Some(Doom::Broken(reason)) => who.broke_off(reason),
-                    _ if was_running => who.died(&worker, exit),
-                    _ => who.died_before(&worker, exit),
+                    _ if was_running => who.died(exit, worker.memory_limit()),
+                    _ => who.died_before(exit, worker.memory_limit()),
                 },
             );
             if let Some(loss) = loss {
@@ -333,7 +333,7 @@ impl Core {
                 index,
                 nothing,
                 None,
-                |hand| Who::runs(&title, &worker, hand.job.function),
+                |hand| Who::runs(&title, worker.info(), hand.job.function),
                 |_, _, who| who.left_out(),
             );
             aftermath.ended.extend(loss.map(|loss| loss.ended));

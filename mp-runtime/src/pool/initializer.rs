@@ -95,7 +95,7 @@ impl Initializer {
         let limit = self.function.timeout.map(|limit| Limit::set(limit, worker));
         let end = wait(events);
         let was_late = limit.is_some_and(|limit| limit.lift());
-        let who = Who::runs(&core.config.title(index), worker, self.function);
+        let who = Who::runs(&core.config.title(index), worker.info(), self.function);
         let (error, may_succeed) = match end {
             End::Answered(record, reply) => match who.answered(&record, reply) {
                 Ok(_) => return Ok(()),
@@ -103,10 +103,12 @@ impl Initializer {
             },
             End::Broken(reason) => (who.broke_off(&reason), false),
             End::Lost => {
-                let exit = worker.wait().after(link.is_out_of_memory(), worker);
+                let exit = worker
+                    .wait()
+                    .after(link.is_out_of_memory(), worker.memory_limit());
                 match self.function.timeout.filter(|_| was_late) {
                     Some(limit) => (who.timed_out(limit, exit), false),
-                    None => (who.died(worker, exit), exit.is_by_signal()),
+                    None => (who.died(exit, worker.memory_limit()), exit.is_by_signal()),
                 }
             }
         };

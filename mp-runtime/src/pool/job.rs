@@ -1,7 +1,7 @@
 //! One call of the pool's methods, and the results that have come for it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -44,8 +44,6 @@ pub(super) struct Job {
     /// Whether errors tell the place of the item.
     is_mapped: bool,
     chunk_size: AtomicUsize,
-    /// Nobody wants the results any more.
-    abandoned: AtomicBool,
     results: Mutex<Results>,
     arrived: Condvar,
 }
@@ -108,7 +106,6 @@ impl Job {
             retries: retries.unwrap_or(0),
             is_mapped,
             chunk_size: AtomicUsize::new(1),
-            abandoned: AtomicBool::new(false),
             results: Mutex::default(),
             arrived: Condvar::new(),
         })
@@ -141,14 +138,6 @@ impl Job {
             size
         };
         self.chunk_size.store(better, Ordering::Relaxed);
-    }
-
-    pub(super) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// Says how many results there will be.

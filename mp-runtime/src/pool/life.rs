@@ -35,6 +35,9 @@
 //!   kill their receiver come to an end;
 //! - of a job that was cancelled all of them end with that error.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,6 +76,8 @@ pub(super) struct Hand {
     /// How many of its items, from the front, have ended.
     done: usize,
     doom: Option<Doom>,
+    /// Nobody wants what has not begun.
+    is_abandoned: bool,
 }
 
 /// Why a worker is being killed.
@@ -203,6 +208,7 @@ impl Life {
             piece,
             done: 0,
             doom: None,
+            is_abandoned: false,
         };
         Some(self.hands[slot].insert(hand))
     }
@@ -279,7 +285,7 @@ impl Life {
                 let who = who.of(hand.job.place(number));
                 outcomes.push((number, Err(failure(hand.doom.as_ref(), was_running, who))));
             }
-            if hand.job.is_abandoned() {
+            if hand.is_abandoned {
                 outcomes.extend(failed_pieces(&again, &who.left_out()));
             } else {
                 for piece in again.into_iter().rev() {
@@ -312,13 +318,18 @@ impl Life {
     /// Nobody wants what has not ended of a job: what waits ends with this error, and what is left of
     /// it in these slots need not begin.
     pub(super) fn abandon(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<usize>) {
-        job.abandon();
         let removed = self.queue.remove(job);
         let ended = Ended {
             job: Arc::clone(job),
             outcomes: failed_pieces(&removed, error),
         };
-        (ended, self.slots_with(job))
+        let slots = self.slots_with(job);
+        for &slot in &slots {
+            self.hands[slot]
+                .iter_mut()
+                .for_each(|hand| hand.is_abandoned = true);
+        }
+        (ended, slots)
     }
 
     /// Nobody will run what waits: it ends with this error.

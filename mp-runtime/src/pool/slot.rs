@@ -149,7 +149,7 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
                     failed_starts = 0;
                     continue;
                 }
-                short_life(&worker, worker.wait())
+                short_life(worker.info(), worker.wait())
             }
             Err(error) => error,
         };

@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use nix::libc;
 
 use super::ProcessInfo;
+use crate::link::ThreadEnd;
 use crate::os::{descriptor, limit, pidfd::PidFd, signal};
 
 /// A started process. Somebody holds it until it was collected: the watch.
@@ -37,10 +38,12 @@ struct State {
 /// How a process ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exit {
-    /// `None` if somebody else collected it.
+    /// `None` if somebody else collected it, and for a thread.
     pub(crate) status: Option<ExitStatus>,
     /// Why lack of memory is the cause, where it is.
     pub(crate) out_of_memory: Option<OutOfMemory>,
+    /// If it is no process.
+    pub(crate) thread: Option<ThreadEnd>,
 }
 
 /// The evidence for lack of memory.
@@ -60,11 +63,19 @@ impl Exit {
     }
 
     /// Adds what the process left word of: that an allocation had failed.
-    pub(crate) fn after(self, allocation_failed: bool, child: &Child) -> Exit {
-        let limit = child.memory_limit.filter(|_| allocation_failed);
+    pub(crate) fn after(self, allocation_failed: bool, memory_limit: Option<u64>) -> Exit {
+        let limit = memory_limit.filter(|_| allocation_failed);
         Exit {
             out_of_memory: self.out_of_memory.or(limit.map(OutOfMemory::Limit)),
             ..self
+        }
+    }
+
+    pub(super) fn of_thread(end: ThreadEnd) -> Exit {
+        Exit {
+            status: None,
+            out_of_memory: None,
+            thread: Some(end),
         }
     }
 }
@@ -187,6 +198,7 @@ impl Child {
         let exit = Exit {
             status,
             out_of_memory: more_kills.then_some(OutOfMemory::Kernel),
+            thread: None,
         };
         let mut state = self.state();
         state.exit = Some(exit);
@@ -219,9 +231,11 @@ impl std::fmt::Display for OutOfMemory {
 
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.status {
-            None => f.write_str("ended in a way that somebody else collected"),
-            Some(status) => match (status.signal(), status.code()) {
+        match (self.thread, self.status) {
+            (Some(ThreadEnd::LetGo), _) => f.write_str("was let go of"),
+            (Some(ThreadEnd::Returned), _) => f.write_str("ended"),
+            (None, None) => f.write_str("ended in a way that somebody else collected"),
+            (None, Some(status)) => match (status.signal(), status.code()) {
                 (Some(number), _) => write!(f, "was killed by {}", signal::name(number)),
                 (None, Some(code)) => write!(f, "exited with code {code}"),
                 (None, None) => write!(f, "ended with {status}"),

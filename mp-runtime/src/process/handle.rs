@@ -380,12 +380,13 @@ fn receive(
             break;
         }
     }
-    let exit = child.wait().after(link.is_out_of_memory(), child);
+    let limit = child.memory_limit();
+    let exit = child.wait().after(link.is_out_of_memory(), limit);
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
         (None, Some(reason)) => Err(who.broke_off(&reason)),
-        (None, None) if link.running().is_some() => Err(who.died(child, exit)),
-        (None, None) => Err(who.died_before(child, exit)),
+        (None, None) if link.running().is_some() => Err(who.died(exit, limit)),
+        (None, None) => Err(who.died_before(exit, limit)),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who a process is, and how many may run at once.
 
-use std::sync::OnceLock;
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,45 @@ pub(super) fn assume(identity: Identity) {
     let _ = IDENTITY.set(identity);
 }
 
+thread_local! {
+    /// What this thread is, if it is, for now, a worker itself.
+    static WORKER: RefCell<Option<Arc<ProcessInfo>>> = const { RefCell::new(None) };
+}
+
+/// While this is there, its thread is a worker.
+pub(super) struct AsWorker {
+    before: Option<Arc<ProcessInfo>>,
+}
+
+impl AsWorker {
+    pub(super) fn begin(info: &Arc<ProcessInfo>) -> AsWorker {
+        let now = Some(Arc::clone(info));
+        // A thread that ends has no place for it any more.
+        let before = WORKER.try_with(|worker| worker.replace(now));
+        AsWorker {
+            before: before.unwrap_or_default(),
+        }
+    }
+}
+
+impl Drop for AsWorker {
+    fn drop(&mut self) {
+        let _ = WORKER.try_with(|worker| worker.replace(self.before.take()));
+    }
+}
+
+impl ProcessInfo {
+    /// A worker that is no process of its own, but in this one.
+    pub(crate) fn of_thread(name: String, worker_index: usize) -> ProcessInfo {
+        ProcessInfo {
+            id: std::process::id(),
+            name,
+            parent_id: std::os::unix::process::parent_id(),
+            worker_index: Some(worker_index),
+        }
+    }
+}
+
 /// Draws the identity of the next child; without a name it gets the default one.
 pub(super) fn next_child(name: Option<String>, worker_index: Option<usize>) -> Identity {
     static CHILDREN: AtomicU32 = AtomicU32::new(0);
@@ -59,7 +99,8 @@ pub(super) fn next_child(name: Option<String>, worker_index: Option<usize>) -> I
     }
 }
 
-/// The process this is called in (`current_process`).
+/// The process this is called in (`current_process`). In a worker of a pool that is a thread, that
+/// worker: its name and index, and the id of the process it is in.
 ///
 /// ```
 /// let me = mp::current();
@@ -68,6 +109,10 @@ pub(super) fn next_child(name: Option<String>, worker_index: Option<usize>) -> I
 /// ```
 #[doc(alias = "current_process")]
 pub fn current() -> ProcessInfo {
+    let worker = WORKER.try_with(|worker| worker.borrow().clone());
+    if let Ok(Some(worker)) = worker {
+        return ProcessInfo::clone(&worker);
+    }
     let identity = IDENTITY.get();
     ProcessInfo {
         id: std::process::id(),

@@ -92,14 +92,7 @@ impl LaunchSpec {
         Catalogue::get()?;
         birth::require_init()?;
         check_name(self.name.as_deref())?;
-        let complaint = match self.cpus.as_deref() {
-            Some([]) => "a process that may use no processor cannot run: name at least one",
-            Some(cpus) if cpus.iter().any(|&cpu| cpu >= limit::CPU_LIMIT) => {
-                "processors are named by numbers below 1024"
-            }
-            _ => return Ok(()),
-        };
-        Err(Error::new(ErrorKind::Spawn, complaint))
+        check_cpus(self.cpus.as_deref())
     }
 
     /// Forks and execs. The process is watched from here on; it connects in
@@ -232,6 +225,18 @@ pub(crate) fn check_name(name: Option<&str>) -> Result<(), Error> {
         )
     } else {
         return Ok(());
+    };
+    Err(Error::new(ErrorKind::Spawn, complaint))
+}
+
+/// The processors that a worker is to be bound to.
+pub(super) fn check_cpus(cpus: Option<&[usize]>) -> Result<(), Error> {
+    let complaint = match cpus {
+        Some([]) => "a worker that may use no processor cannot run: name at least one",
+        Some(cpus) if cpus.iter().any(|&cpu| cpu >= limit::CPU_LIMIT) => {
+            "processors are named by numbers below 1024"
+        }
+        _ => return Ok(()),
     };
     Err(Error::new(ErrorKind::Spawn, complaint))
 }

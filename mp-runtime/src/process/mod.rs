@@ -1,4 +1,4 @@
-//! One process: started, watched, ended.
+//! One process: started, watched, ended; and a [`thread`] in the place of one.
 //!
 //! # What happens at a start
 //!
@@ -31,6 +31,10 @@ mod builder;
 mod handle;
 mod watch;
 mod nursery;
+mod thread;
+mod worker;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -41,7 +45,16 @@ pub use handle::Process;
 pub use info::{ProcessInfo, active_children, cpu_count, current};
 pub(crate) use launch::{LaunchSpec, Role, check_name};
 pub(crate) use report::{Answer, Who, not_encoded, short_life};
+#[allow(
+    unused_imports,
+    reason = "for pools that run their tasks where they are called"
+)]
+pub(crate) use serve::run_here;
+#[allow(unused_imports, reason = "for pools whose workers are threads")]
+pub(crate) use thread::start_thread;
 pub(crate) use watch::at as call_at;
+#[allow(unused_imports, reason = "for pools whose workers are threads")]
+pub(crate) use worker::Worker;
 
 /// How long a process may take from its exec to the end of [`init`].
 pub(crate) const START_TIMEOUT: Duration = Duration::from_secs(30);

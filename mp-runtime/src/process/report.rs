@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 
-use super::{Child, Exit};
+use super::{Exit, ProcessInfo};
 use crate::error::{Error, ErrorKind, Panic};
-use crate::link::{Record, Reply, Status};
+use crate::link::{Record, Reply, Status, ThreadEnd};
 use crate::registry::Function;
 use crate::wire::{DecodeError, Decoder};
 
@@ -62,10 +62,10 @@ impl fmt::Display for Who {
 
 impl Who {
     /// The worker called `title` runs a function.
-    pub(crate) fn runs(title: &Arc<str>, worker: &Child, function: &'static Function) -> Who {
+    pub(crate) fn runs(title: &Arc<str>, worker: &ProcessInfo, function: &'static Function) -> Who {
         Who {
             name: Arc::clone(title),
-            process_id: worker.info().id,
+            process_id: worker.id,
             function,
             item: None,
         }
@@ -94,10 +94,14 @@ impl Who {
             .with_item(self.item)
     }
 
-    /// The process ended while it ran the call.
-    pub(crate) fn died(&self, child: &Child, exit: Exit) -> Error {
+    /// The worker ended while it ran the call; `exit` is how.
+    pub(crate) fn died(&self, exit: Exit, memory_limit: Option<u64>) -> Error {
         let call = self.call();
         let (kind, message) = match (exit.out_of_memory, exit.status) {
+            _ if exit.thread == Some(ThreadEnd::LetGo) => (
+                ErrorKind::Cancelled,
+                format!("{self} {exit} while running {call}"),
+            ),
             (Some(evidence), _) => (
                 ErrorKind::OutOfMemory,
                 format!("{self} ran out of memory while running {call}: {evidence}"),
@@ -107,7 +111,7 @@ impl Who {
                 format!("{self} {exit} while running {call}"),
             ),
             (None, _) => {
-                let limit = child.memory_limit().map_or(String::new(), |bytes| {
+                let limit = memory_limit.map_or(String::new(), |bytes| {
                     format!("; its memory limit is {bytes} bytes")
                 });
                 (
@@ -119,9 +123,9 @@ impl Who {
         self.error(kind, message).with_exit_status(exit.status)
     }
 
-    /// The process ended before it came to the call.
-    pub(crate) fn died_before(&self, child: &Child, exit: Exit) -> Error {
-        let error = self.died(child, exit);
+    /// The worker ended before it came to the call.
+    pub(crate) fn died_before(&self, exit: Exit, memory_limit: Option<u64>) -> Error {
+        let error = self.died(exit, memory_limit);
         let message = error
             .to_string()
             .replacen(" while running ", " before it could run ", 1);
@@ -143,10 +147,14 @@ impl Who {
         self.error(ErrorKind::Io, message)
     }
 
-    /// The process was killed because the call took too long.
+    /// The process was killed, or the thread let go of, because the call took too long.
     pub(crate) fn timed_out(&self, limit: Duration, exit: Exit) -> Error {
+        let stopped = match exit.thread {
+            Some(_) => "let go of",
+            None => "stopped",
+        };
         let message = format!(
-            "{self} was stopped: {} took longer than {limit:?}",
+            "{self} was {stopped}: {} took longer than {limit:?}",
             self.call()
         );
         self.error(ErrorKind::TimedOut, message)
@@ -235,10 +243,10 @@ pub(crate) fn not_encoded(
 }
 
 /// A worker that ended right after its start, without having done anything.
-pub(crate) fn short_life(child: &Child, exit: Exit) -> Error {
-    let (name, id) = (&child.info().name, child.info().id);
+pub(crate) fn short_life(info: &ProcessInfo, exit: Exit) -> Error {
+    let ProcessInfo { name, id, .. } = info;
     let message = format!("`{name}` (pid {id}) {exit} right after its start");
     Error::new(ErrorKind::Spawn, message)
-        .with_process_id(id)
+        .with_process_id(*id)
         .with_exit_status(exit.status)
 }

@@ -26,7 +26,7 @@ use crate::shm::transit;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub(crate) use encoder::NotPlain;
-pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
+pub(crate) use frame::{Inbox, Outbox, Silence, connect, prepare};
 pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
