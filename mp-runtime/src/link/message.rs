@@ -15,7 +15,7 @@ pub(super) const RECORDS: u8 = 3;
 pub(super) const FAREWELL: u8 = 4;
 
 /// The chunk that is the call of an initializer; chunks of items are numbered from 1.
-pub(crate) const INITIALIZER_CHUNK: u64 = 0;
+pub(crate) const INITIALIZER_CHUNK: u64 = u64::MAX;
 
 /// A call as it is sent: a table of its items, and the bytes of their arguments, which lie one
 /// behind the other wherever they were encoded.
