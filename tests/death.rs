@@ -775,11 +775,11 @@ fn bytes_and_worker(bytes: Vec<u8>) -> (Vec<u8>, u32) {
 
 #[mp::test]
 fn promise_01_a_worker_that_is_stopped_at_any_moment_holds_nothing_that_others_need() {
-    const ROUNDS: usize = 40;
+    const ROUNDS: usize = 24;
     within(LIMIT, || {
         let pool = Pool::new(2).expect("a pool can be started");
         // Some fit into a message and some do not.
-        let items = (0..).map(|number: usize| vec![7; [10, 400 << 10, 3000][number % 3]]);
+        let items = (0..).map(|number: usize| vec![7; [10, 160 << 10, 3000][number % 3]]);
         let mut results = pool.imap_unordered(bytes_and_worker, items);
         let mut errors = Vec::new();
         let mut next = || match results.next().expect("it is endless").1 {

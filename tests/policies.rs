@@ -844,7 +844,7 @@ fn a_pool_that_grows_again_at_once_has_its_workers() {
             let workers = pool.workers();
             let held = hold_all(&pool, 3, &gate_that_is_open());
             held.into_iter()
-                .for_each(|task| drop(task.join().expect("it works")));
+                .for_each(|task| assert!(task.join().is_ok()));
             assert_eq!(workers.len(), 3);
         }
         pool.join().expect("all is done");
