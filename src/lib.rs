@@ -34,6 +34,9 @@
 //! | many calls over a few processes | [`Pool::map`], [`Pool::starmap`] |
 //! | results as they come, of an endless iterator | [`Pool::imap`], [`Pool::imap_unordered`] |
 //! | one call now, its result later | [`Pool::submit`] |
+//! | something done with a result as soon as it is there | [`Task::on_done`] |
+//! | the results of several tasks, in the order in which they come | [`as_completed`] |
+//! | a bar that shows how far it is | `TaskOptions::progress`, with the feature `indicatif` |
 //! | all of that without making a pool | the functions of [`mp::pool`](pool) |
 //! | data that workers read, without a copy for each | [`Shared::from_slice`], a `Shared<[T]>` |
 //! | numbers that all count up | atomics in a [`Shared`] |
@@ -69,6 +72,7 @@
 //! | feature | what it adds |
 //! | --- | --- |
 //! | `bytemuck` | `shareable_pod!` and `Pod`: types that are `bytemuck::Pod` in shared memory |
+//! | `indicatif` | `TaskOptions::progress`: bars of `indicatif` that show how far a call is |
 //! | `ndarray` | the module `ndarray`: shared memory as arrays of `ndarray`, without copying |
 #![forbid(unsafe_code)]
 
@@ -138,14 +142,19 @@ pub use mp_runtime::shm::Pod;
 #[cfg(feature = "ndarray")]
 pub mod ndarray;
 
-pub use mp_runtime::pool::{Backend, Pool, PoolBuilder, PoolStats, Task, TaskOptions, WithOptions};
+pub use mp_runtime::pool::{
+    AsCompleted, Backend, Pool, PoolBuilder, PoolStats, Task, TaskOptions, WithOptions,
+    as_completed,
+};
 pub use mp_runtime::wait::{Waitable, wait_any};
 
 pub mod pool {
     //! The process-wide pool: made at first use with [`cpu_count`](crate::cpu_count) workers, and
     //! there until the program ends. Its functions are the methods of [`Pool`](crate::Pool).
 
-    pub use mp_runtime::pool::{apply, imap, imap_unordered, map, starmap, submit, submit_map};
+    pub use mp_runtime::pool::{
+        apply, imap, imap_unordered, map, starmap, submit, submit_map, with,
+    };
 }
 
 pub mod prelude {

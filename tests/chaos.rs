@@ -142,7 +142,7 @@ fn nest(count: u64) -> Result<u64, String> {
     let values = pool
         .map(plain, 0..count)
         .map_err(|error| error.to_string())?;
-    if count % 2 == 0 {
+    if count.is_multiple_of(2) {
         pool.join().map_err(|error| error.to_string())?;
     }
     Ok(values.into_iter().fold(0, u64::wrapping_add))

@@ -26,6 +26,7 @@ struct Report {
     exit_status: Option<ExitStatus>,
     function: Option<&'static str>,
     item: Option<usize>,
+    stderr: Option<Arc<str>>,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -92,6 +93,7 @@ impl Error {
             exit_status: None,
             function: None,
             item: None,
+            stderr: None,
             source: None,
         }))
     }
@@ -118,6 +120,11 @@ impl Error {
 
     pub(crate) fn with_item(mut self, item: Option<usize>) -> Error {
         self.0.item = item;
+        self
+    }
+
+    pub(crate) fn with_stderr(mut self, tail: Option<String>) -> Error {
+        self.0.stderr = tail.map(Arc::from);
         self
     }
 
@@ -169,6 +176,34 @@ impl Error {
     /// The place of the item in what was mapped over, from 0.
     pub fn item(&self) -> Option<usize> {
         self.0.item
+    }
+
+    /// The end of what the process wrote to standard error, where it was kept: for the workers of a
+    /// pool (see [`PoolBuilder::stderr_tail`](crate::pool::PoolBuilder::stderr_tail)) that died or
+    /// were killed. `None` if it wrote nothing.
+    ///
+    /// It says what a signal does not: `double free or corruption`, `memory allocation of 64 bytes
+    /// failed`, which assertion of a C library did not hold. It is all that was written since the
+    /// worker's start, by any of its threads and calls, and not of this call alone. Bytes that are
+    /// not UTF-8 are replaced.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn fail() {
+    ///     eprintln!("the disk is on fire");
+    ///     std::process::abort();
+    /// }
+    ///
+    /// # #[mp::main]
+    /// fn main() -> Result<(), mp::Error> {
+    ///     let pool = mp::Pool::new(1)?;
+    ///     let error = pool.apply(fail, ()).unwrap_err();
+    ///     assert_eq!(error.stderr(), Some("the disk is on fire\n"));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn stderr(&self) -> Option<&str> {
+        self.0.stderr.as_deref()
     }
 }
 

@@ -60,7 +60,12 @@ pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// A copy of `fd` with a number above the standard streams.
 pub(crate) fn duplicate(fd: impl AsFd) -> io::Result<OwnedFd> {
-    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(3))?;
+    duplicate_from(3, fd)
+}
+
+/// A copy of `fd` with the lowest number from `least` on.
+pub(crate) fn duplicate_from(least: RawFd, fd: impl AsFd) -> io::Result<OwnedFd> {
+    let copy = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(least))?;
     // SAFETY: fcntl just made this descriptor, so nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }

@@ -21,6 +21,7 @@ pub(crate) mod sealed;
 pub(crate) mod shared_fd;
 pub(crate) mod shared_page;
 pub(crate) mod signal;
+pub(crate) mod stderr;
 pub(crate) mod thread;
 
 /// Calls `operation` again for as long as a signal interrupts it.

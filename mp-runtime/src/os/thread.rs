@@ -77,10 +77,20 @@ impl<T: Clone> PerProcess<T> {
         *made = Some((own_id, value.clone()));
         Ok(value)
     }
+
+    /// The one of this process, if it was made. It does not wait for one that is being made.
+    pub(crate) fn get(&self) -> Option<T> {
+        let made = self.0.try_lock().ok()?;
+        let (process_id, value) = made.as_ref()?;
+        (*process_id == std::process::id()).then(|| value.clone())
+    }
 }
 
 /// Runs code of the program, such as a waker, whose panic must not end the thread it is called on.
 /// The panic was reported by the program's hook.
 pub(crate) fn contained(call: impl FnOnce()) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {
+        // Dropping what somebody panicked with may panic again.
+        std::mem::forget(panic);
+    }
 }

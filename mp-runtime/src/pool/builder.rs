@@ -11,8 +11,13 @@ use crate::os::limit;
 use crate::process::{check_name, cpu_count};
 use crate::registry::{Catalogue, ProcessFn};
 
-/// The most workers of a pool. Each is a process, and a thread and six descriptors here.
+/// The most workers of a pool. Each is a process, and a thread and seven descriptors here.
 const MAX_WORKERS: usize = 4096;
+
+/// How many bytes of a worker's standard error are kept.
+const STDERR_TAIL: usize = 4096;
+/// And how many at most.
+const MAX_STDERR_TAIL: usize = 1 << 20;
 
 /// What runs the functions of a pool. Arguments and results are turned into bytes and back whatever
 /// it is, so that what works with one works with the others.
@@ -69,6 +74,7 @@ pub struct PoolBuilder {
     memory_limit: Option<u64>,
     is_pinned: bool,
     start_timeout: Option<Duration>,
+    stderr_tail: usize,
 }
 
 impl PoolBuilder {
@@ -83,6 +89,7 @@ impl PoolBuilder {
             memory_limit: None,
             is_pinned: false,
             start_timeout: None,
+            stderr_tail: STDERR_TAIL,
         }
     }
 
@@ -190,6 +197,36 @@ impl PoolBuilder {
         self
     }
 
+    /// How many bytes of the end of what a worker writes to standard error are kept for its error,
+    /// [`Error::stderr`]; at most 1 MiB. Default: 4096.
+    ///
+    /// For that the standard error of a worker is a pipe, and no terminal: a program that asks
+    /// (`std::io::IsTerminal`) will not colour it. A thread of this process writes what comes out to
+    /// its own standard error: at once, in whole lines, and all of it before the error of a worker
+    /// that dies is there. It takes a moment, so that what this process writes after a call has
+    /// returned may stand before what the worker wrote in it. What a worker has started and left
+    /// behind has nobody to write to when this process has ended.
+    ///
+    /// With 0 workers write to the standard error of this process themselves, and nothing is kept.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn fail() {
+    /// #     eprintln!("the disk is on fire");
+    /// #     std::process::abort();
+    /// # }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(1).stderr_tail(0).build()?;
+    /// assert_eq!(pool.apply(fail, ()).unwrap_err().stderr(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stderr_tail(mut self, bytes: usize) -> PoolBuilder {
+        self.stderr_tail = bytes.min(MAX_STDERR_TAIL);
+        self
+    }
+
     /// Starts the workers, and returns when all of them are there.
     ///
     /// # Errors
@@ -230,6 +267,7 @@ impl PoolBuilder {
             memory_limit: self.memory_limit,
             cpus,
             start_timeout: self.start_timeout,
+            stderr_tail: (self.stderr_tail > 0).then_some(self.stderr_tail),
         };
         let core = Core::start(config, worker_count)?;
         Ok(Pool { core })

@@ -7,6 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::callbacks::Callbacks;
 use super::initializer::Initializer;
 use super::job::{Job, Outcome};
 use super::life::{Ended, Life};
@@ -16,14 +17,14 @@ use super::stats::{Counters, PoolStats};
 use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Link};
-use crate::process::{Child, ProcessInfo};
+use crate::process::{ProcessInfo, Worker};
 use crate::wire::Handles;
 
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a pool was made with.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Config {
     pub(super) name: String,
     /// Whether the user named it.
@@ -37,6 +38,8 @@ pub(super) struct Config {
     /// The processors that workers are bound to, one each, in turns.
     pub(super) cpus: Option<Vec<usize>>,
     pub(super) start_timeout: Option<Duration>,
+    /// How many bytes of its workers' standard error are kept.
+    pub(super) stderr_tail: Option<usize>,
 }
 
 impl Config {
@@ -58,16 +61,19 @@ impl Config {
 pub(super) struct Core {
     pub(super) config: Config,
     /// The process that made it.
-    owner_id: u32,
+    pub(super) owner_id: u32,
     state: Mutex<State>,
     /// Notified when a slot, the phase or the number of workers changes.
     changed: Condvar,
     /// What `State::target` is, for those who need not know it exactly.
     worker_count: AtomicUsize,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
+    /// For those without workers.
+    pub(super) here: inline::Here,
     /// Held by who changes the number of workers.
     pub(super) resizing: Mutex<()>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    callbacks: Arc<Callbacks>,
 }
 
 /// What happens to a pool, in this order.
@@ -108,7 +114,7 @@ pub(super) struct State {
 pub(super) struct Aftermath {
     pub(super) ended: Vec<Ended>,
     /// Workers that need not stay, and how they are told.
-    pub(super) stops: Vec<(Arc<Link>, Arc<Child>)>,
+    pub(super) stops: Vec<(Arc<Link>, Worker)>,
     pub(super) calls: Vec<Dispatch>,
 }
 
@@ -171,9 +177,11 @@ impl Core {
             }),
             changed: Condvar::new(),
             worker_count: AtomicUsize::new(0),
-            counters: Counters::default(),
+            counters: Arc::default(),
+            here: inline::Here::new(config.worker_name(0)),
             resizing: Mutex::default(),
             threads: Mutex::default(),
+            callbacks: Arc::default(),
             config,
         }
     }
@@ -193,8 +201,8 @@ impl Core {
         self.worker_count.store(target, Ordering::Relaxed);
     }
 
-    pub(super) fn task_defaults(&self) -> &TaskOptions {
-        &self.config.tasks
+    pub(super) fn callbacks(&self) -> &Arc<Callbacks> {
+        &self.callbacks
     }
 
     pub(super) fn described(&self) -> String {
@@ -203,8 +211,11 @@ impl Core {
 
     /// The workers that are running, but for those that it wants no more.
     pub(super) fn workers(&self) -> Vec<ProcessInfo> {
+        if !self.is_owner() {
+            return Vec::new();
+        }
         if self.config.backend == Backend::Inline {
-            return vec![inline::worker(self)];
+            return vec![ProcessInfo::clone(&self.here.info)];
         }
         let state = self.state();
         let wanted = state.slots.iter().take(state.target);
@@ -216,16 +227,23 @@ impl Core {
     }
 
     pub(super) fn stats(&self) -> PoolStats {
+        if !self.is_owner() {
+            // Somebody may have had the lock when the program forked.
+            return PoolStats::default();
+        }
         let state = self.state();
-        let (queued, running) = state.life.counts();
         let wanted = state.slots.iter().take(state.target);
+        let (counts, busy) = match self.config.backend {
+            Backend::Inline => (self.here.counts(), vec![self.here.busy_time()]),
+            _ => (state.life.counts(), wanted.map(Slot::busy_time).collect()),
+        };
         PoolStats {
-            queued,
-            running,
+            queued: counts.0,
+            running: counts.1,
             done: self.counters.done(),
             failed: self.counters.failed(),
             restarts: state.restarts,
-            busy: wanted.map(Slot::busy_time).collect(),
+            busy,
         }
     }
 
@@ -235,17 +253,10 @@ impl Core {
     }
 
     pub(super) fn require_owner(&self) -> Result<(), Error> {
-        if self.is_owner() {
-            return Ok(());
+        match self.is_owner() {
+            true => Ok(()),
+            false => Err(of_another_process(&self.described(), self.owner_id)),
         }
-        Err(Error::new(
-            ErrorKind::Unsupported,
-            format!(
-                "{} belongs to process {}, of which this one is a fork: make a pool after the fork",
-                self.described(),
-                self.owner_id
-            ),
-        ))
     }
 
     /// Why it takes no work from callers, if it does not.
@@ -300,16 +311,20 @@ impl Core {
         segment: Arc<Segment>,
         is_lazy: bool,
     ) -> Result<(), ()> {
-        let mut state = self.state();
         let piece = Piece::whole(segment);
+        if let Err(error) = self.require_owner() {
+            let outcomes = piece.numbers().map(|number| (number, Err(error.clone())));
+            job.deliver(outcomes.collect::<Vec<_>>());
+            return Err(());
+        }
+        let mut state = self.state();
         if state.phase <= Phase::Open {
             self.revive(&mut state);
         }
         let is_cut_off = is_lazy && state.joining && state.phase == Phase::Closed;
         let refusal = match is_cut_off {
             true => Some(self.closed()),
-            // A feed that was opened before a fork may be used in it.
-            false => self.require_owner().err().or_else(|| self.not_run(&state)),
+            false => self.not_run(&state),
         };
         if let Some(error) = refusal {
             drop(state);
@@ -404,10 +419,11 @@ impl Core {
         self.settle(state, Aftermath::default());
     }
 
-    /// Closes, cuts off lazy feeds, and waits until every worker has ended.
+    /// Closes, cuts off lazy feeds, and waits until every worker has ended and every callback has
+    /// returned.
     pub(super) fn join(self: &Arc<Self>) -> Result<(), Error> {
         self.require_owner()?;
-        if slot::is_thread_of(self) {
+        if slot::is_thread_of(self) || self.callbacks.is_calling_here() {
             let message = format!(
                 "{} cannot wait for the thread it is joined on",
                 self.described()
@@ -428,6 +444,7 @@ impl Core {
         };
         drop(state);
         self.join_threads();
+        self.callbacks.wait_over();
         failure.map_or(Ok(()), Err)
     }
 
@@ -583,8 +600,8 @@ impl Core {
         }
     }
 
-    /// Brings what ended without a worker to whoever waits for it.
-    pub(super) fn deliver(&self, job: &Job, outcomes: Vec<(usize, Outcome)>) {
+    /// Counts what never was with a worker of another process, and brings it to whoever waits for it.
+    pub(super) fn deliver(&self, job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) {
         self.counters.count(&outcomes);
         job.deliver(outcomes);
     }
@@ -620,6 +637,14 @@ impl Core {
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why what belongs to a pool of process `owner_id` is of no use in this one.
+pub(super) fn of_another_process(what: &str, owner_id: u32) -> Error {
+    let message = format!(
+        "{what} belongs to process {owner_id}, of which this one is a fork: make a pool after the fork"
+    );
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 impl fmt::Debug for Core {

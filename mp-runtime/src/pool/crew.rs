@@ -16,7 +16,7 @@ use super::{Backend, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Link, Record, Reply};
 use crate::os;
-use crate::process::{Child, Exit, Who};
+use crate::process::{Death, Who, Worker, start_watch};
 
 /// Whether a slot's thread shall start a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,12 @@ impl Core {
                 core.set_target(&mut core.state(), 1);
                 inline::open(&core)
             }
-            _ => core.grow(worker_count),
+            _ => start_watch()
+                .map_err(|error| {
+                    let message = format!("{} could not be started: {error}", core.described());
+                    Error::new(ErrorKind::Spawn, message).with_source(error)
+                })
+                .and_then(|()| core.grow(worker_count)),
         };
         if let Err(error) = opened {
             core.terminate();
@@ -214,14 +219,16 @@ impl Core {
         }
     }
 
-    /// A slot has a process that is not there yet. Tells whether it is still wanted.
-    pub(super) fn starting(&self, index: usize, worker: &Arc<Child>) -> bool {
+    /// A slot has a worker that is not there yet, and ends at once if it is not wanted any more.
+    pub(super) fn starting(&self, index: usize, worker: &Worker) {
         let mut state = self.state();
-        state.slots[index].worker = Some(Arc::clone(worker));
-        state.phase != Phase::Terminated
+        state.slots[index].worker = Some(worker.clone());
+        if state.phase == Phase::Terminated {
+            worker.kill();
+        }
     }
 
-    /// That process has ended before it was ready.
+    /// That worker has ended before it was ready.
     pub(super) fn not_started(&self, index: usize) {
         self.state().slots[index].worker = None;
     }
@@ -270,12 +277,12 @@ impl Core {
         self.settle(state, aftermath);
     }
 
-    /// A slot's worker has ended, `exit`, and left these records. Tells whether it had run
+    /// A slot's worker has ended, and left these records. Tells whether it had run
     /// anything of a chunk it had, or was told to stop.
     pub(super) fn ended(
         self: &Arc<Self>,
         index: usize,
-        exit: Exit,
+        death: &Death,
         records: &[Record],
         reply: &Reply,
     ) -> bool {
@@ -288,7 +295,6 @@ impl Core {
         let mut aftermath = Aftermath::default();
         let mut has_begun = link.is_none();
         if let (Some(worker), Some(link)) = (worker, link) {
-            let exit = exit.after(link.is_out_of_memory(), worker.memory_limit());
             let title = &slot.title;
             let loss = life.lose(
                 index,
@@ -296,10 +302,10 @@ impl Core {
                 link.running(),
                 |hand| Who::runs(title, worker.info(), hand.job.function),
                 |doom, was_running, who| match doom {
-                    Some(Doom::TimedOut { limit, .. }) => who.timed_out(*limit, exit),
-                    Some(Doom::Broken(reason)) => who.broke_off(reason),
-                    _ if was_running => who.died(exit, worker.memory_limit()),
-                    _ => who.died_before(exit, worker.memory_limit()),
+                    Some(Doom::TimedOut { limit, .. }) => who.timed_out(*limit, death),
+                    Some(Doom::Broken(reason)) => who.broke_off(reason, death),
+                    _ if was_running => who.died(death),
+                    _ => who.died_before(death),
                 },
             );
             if let Some(loss) = loss {

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::{Pool, Task};
+use super::{Pool, Task, TaskOptions, WithOptions};
 use crate::error::Error;
 use crate::registry::ProcessFn;
 
@@ -20,6 +20,26 @@ fn pool() -> Result<&'static Pool, Error> {
     }
     let made = Pool::builder().name("mp").build()?;
     Ok(POOL.get_or_init(|| made))
+}
+
+/// [`Pool::with`] on the process-wide pool.
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let options = mp::TaskOptions::new().chunk_size(64);
+/// assert_eq!(mp::pool::with(options)?.map(square, 0..4)?, [0, 1, 4, 9]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As for [`Pool::new`].
+pub fn with(options: TaskOptions) -> Result<WithOptions<'static>, Error> {
+    Ok(pool()?.with(options))
 }
 
 /// [`Pool::map`] on the process-wide pool.

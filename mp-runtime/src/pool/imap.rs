@@ -2,11 +2,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::iter::Fuse;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::core::Core;
-use super::job::{Chunking, Job, Outcome};
+use super::job::{Chunking, Job, Outcome, Reader};
 use super::map::{Feed, Wanted};
 use crate::error::Error;
 use crate::registry::ProcessFn;
@@ -15,7 +14,7 @@ use crate::registry::ProcessFn;
 const CHUNKS_AHEAD: usize = 2;
 
 /// The items of a lazy map, and the results that have come.
-pub(super) struct Window<F, I: Iterator> {
+pub(super) struct Window<F: ProcessFn, I> {
     items: Fuse<I>,
     feed: Feed,
     wanted: Wanted,
@@ -23,7 +22,9 @@ pub(super) struct Window<F, I: Iterator> {
     /// How many items may be pulled and not consumed.
     size: usize,
     consumed: usize,
-    function: PhantomData<fn() -> F>,
+    reader: Reader<F::Output>,
+    /// The program forked, and this is a copy that was told so.
+    is_of_another_process: bool,
 }
 
 impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
@@ -40,6 +41,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             Chunking::Automatic => 1,
         };
         let chunks = CHUNKS_AHEAD.saturating_mul(core.worker_count());
+        let reader = job.reader(F::__decode);
         Ok(Window {
             items: items.fuse(),
             feed,
@@ -50,7 +52,8 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             arrived: VecDeque::new(),
             size: chunk.saturating_mul(chunks),
             consumed: 0,
-            function: PhantomData,
+            reader,
+            is_of_another_process: false,
         })
     }
 
@@ -72,6 +75,13 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             }
             // Everything that was pulled must be on its way before this waits for it.
             self.feed.flush();
+            if let Err(error) = self.wanted.job.require_owner() {
+                // Once, and then it is over.
+                let is_first = !std::mem::replace(&mut self.is_of_another_process, true);
+                let error = is_first.then_some((self.consumed, Err(error)));
+                self.arrived.extend(error);
+                return !is_first;
+            }
             let arrived = self.wanted.job.wait_take().outcomes;
             if arrived.is_empty() {
                 return true;
@@ -101,12 +111,8 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
     }
 }
 
-fn decode<F: ProcessFn>(outcome: Outcome) -> Result<F::Output, Error> {
-    outcome.and_then(|answer| answer.decode(F::__decode))
-}
-
 /// What `imap` returns.
-pub(super) struct InOrder<F, I: Iterator> {
+pub(super) struct InOrder<F: ProcessFn, I> {
     /// `Err` once, if the pool takes no work; then `None`.
     window: Option<Result<Window<F, I>, Error>>,
     /// Results that came before their turn.
@@ -137,7 +143,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for InOrder<F, I> {
             self.early.extend(window.arrived.drain(..));
             if let Some(outcome) = self.early.remove(&turn) {
                 window.consumed += 1;
-                return Some(decode::<F>(outcome));
+                return Some(window.reader.read(outcome));
             }
             if is_end {
                 self.window = None;
@@ -148,7 +154,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for InOrder<F, I> {
 }
 
 /// What `imap_unordered` returns.
-pub(super) struct AsTheyCome<F, I: Iterator> {
+pub(super) struct AsTheyCome<F: ProcessFn, I> {
     window: Option<Result<Window<F, I>, Error>>,
 }
 
@@ -174,6 +180,6 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for AsTheyCome<F, I> {
         }
         let (number, outcome) = window.arrived.pop_front()?;
         window.consumed += 1;
-        Some((number, decode::<F>(outcome)))
+        Some((number, window.reader.read(outcome)))
     }
 }

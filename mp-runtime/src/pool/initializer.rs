@@ -11,6 +11,7 @@
 //!
 //! While the pool, or more of it, is being opened, all of these are the error of that.
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,17 +19,21 @@ use std::time::{Duration, Instant};
 use super::core::Core;
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Event, Events, INITIALIZER_CHUNK, Link, Record, Reply, Status};
-use crate::process::{Child, Who, call_at, not_encoded};
+use crate::process::{Who, Worker, call_at, not_encoded};
 use crate::registry::{Catalogue, Function, ProcessFn};
 use crate::wire::{Handles, Payload};
 
 /// A call with its arguments, which is made in many workers.
 #[derive(Clone, Debug)]
 pub(super) struct Initializer {
-    function: &'static Function,
-    args: Arc<Vec<u8>>,
-    handles: Option<Arc<Handles>>,
+    pub(super) function: &'static Function,
+    pub(super) args: Arc<Vec<u8>>,
+    pub(super) handles: Option<Arc<Handles>>,
 }
+
+// It is never changed.
+impl RefUnwindSafe for Initializer {}
+impl UnwindSafe for Initializer {}
 
 /// How a call of it ended.
 enum End {
@@ -87,7 +92,7 @@ impl Initializer {
         &self,
         core: &Arc<Core>,
         index: usize,
-        worker: &Arc<Child>,
+        worker: &Worker,
         link: &Link,
         events: &Events,
     ) -> Result<(), Error> {
@@ -101,14 +106,15 @@ impl Initializer {
                 Ok(_) => return Ok(()),
                 Err(error) => (error, false),
             },
-            End::Broken(reason) => (who.broke_off(&reason), false),
+            End::Broken(reason) => {
+                worker.kill();
+                (who.broke_off(&reason, &worker.death(false)), false)
+            }
             End::Lost => {
-                let exit = worker
-                    .wait()
-                    .after(link.is_out_of_memory(), worker.memory_limit());
+                let death = worker.death(link.is_out_of_memory());
                 match self.function.timeout.filter(|_| was_late) {
-                    Some(limit) => (who.timed_out(limit, exit), false),
-                    None => (who.died(exit, worker.memory_limit()), exit.is_by_signal()),
+                    Some(limit) => (who.timed_out(limit, &death), false),
+                    None => (who.died(&death), death.is_by_signal()),
                 }
             }
         };
@@ -146,16 +152,15 @@ struct Limit {
 }
 
 impl Limit {
-    fn set(limit: Duration, worker: &Arc<Child>) -> Limit {
+    fn set(limit: Duration, worker: &Worker) -> Limit {
         let is_pending = Arc::new(AtomicBool::new(true));
         if let Some(due) = Instant::now().checked_add(limit) {
-            let (is_pending, worker) = (Arc::clone(&is_pending), Arc::downgrade(worker));
+            let (is_pending, kill) = (Arc::clone(&is_pending), worker.killer());
             // The watch runs, since there is a worker.
             let _ = call_at(due, move || {
-                let worker = worker
-                    .upgrade()
-                    .filter(|_| is_pending.swap(false, Ordering::Relaxed));
-                worker.into_iter().for_each(|worker| worker.kill());
+                if is_pending.swap(false, Ordering::Relaxed) {
+                    kill();
+                }
             });
         }
         Limit { is_pending }

@@ -6,11 +6,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::as_completed::Finished;
+use super::core::{Core, of_another_process};
 use super::options::TaskOptions;
+use super::progress::Meter;
+use super::stats::Counters;
 use crate::error::Error;
 use crate::os::event_fd::EventFd;
 use crate::process::Answer;
 use crate::registry::{Catalogue, ProcessFn};
+use crate::wire::{DecodeError, Decoder};
 
 /// A chunk that took less than this could have been larger: sending it cost as much as running it.
 const SHORT_CHUNK: Duration = Duration::from_micros(500);
@@ -31,6 +36,30 @@ pub(super) enum Chunking {
 /// What happened to an item.
 pub(super) type Outcome = Result<Answer, Error>;
 
+/// Who is told when a job is finished. Telling is quick and takes no lock of a job.
+pub(super) enum Watcher {
+    /// It is rung.
+    Bell(Arc<EventFd>),
+    /// It gets the place of the job among its tasks.
+    Finished(Arc<Finished>, usize),
+}
+
+impl Watcher {
+    fn tell(&self) {
+        match self {
+            Watcher::Bell(bell) => bell.ring(),
+            Watcher::Finished(finished, place) => finished.add(*place),
+        }
+    }
+}
+
+/// What follows from a job's results, for whoever gets them or not.
+pub(super) trait Follower: Send + Sync {
+    /// Every result has arrived, or some have after an item failed. Called by the thread that
+    /// delivers, which serves others: it has things done elsewhere.
+    fn follow(self: Arc<Self>, job: &Arc<Job>);
+}
+
 /// A job as the pool sees it.
 pub(super) struct Job {
     /// A number that no other job of this process has.
@@ -46,6 +75,25 @@ pub(super) struct Job {
     chunk_size: AtomicUsize,
     results: Mutex<Results>,
     arrived: Condvar,
+    /// Where its progress is shown.
+    meter: Option<Arc<Meter>>,
+    /// Those of its pool.
+    counters: Arc<Counters>,
+    /// The process that waits for it.
+    owner_id: u32,
+}
+
+/// Reads results, and sees to it that those which cannot be read count as failed.
+pub(super) struct Reader<R> {
+    read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    counters: Arc<Counters>,
+}
+
+impl<R> Reader<R> {
+    pub(super) fn read(&self, outcome: Outcome) -> Result<R, Error> {
+        let result = outcome?.decode(self.read);
+        result.inspect_err(|_| self.counters.recount())
+    }
 }
 
 #[derive(Default)]
@@ -55,9 +103,12 @@ struct Results {
     count: usize,
     /// How many will, once that is known.
     expected: Option<usize>,
+    /// Whether an item has failed, as far as that is known without decoding.
+    has_failed: bool,
     waker: Option<Waker>,
-    /// Rung when the last one has arrived.
-    bells: Vec<Arc<EventFd>>,
+    /// Told when the last one has arrived.
+    watchers: Vec<Watcher>,
+    follower: Option<Arc<dyn Follower>>,
 }
 
 /// What was taken of a job's results.
@@ -72,6 +123,11 @@ impl Results {
         self.expected == Some(self.count)
     }
 
+    /// Whether there may be something for a follower to do.
+    fn may_decide(&self) -> bool {
+        self.is_complete() || self.has_failed
+    }
+
     fn take(&mut self) -> Arrivals {
         Arrivals {
             outcomes: std::mem::take(&mut self.queue),
@@ -82,13 +138,14 @@ impl Results {
 
 impl Job {
     pub(super) fn new<F: ProcessFn>(
+        core: &Core,
         options: &TaskOptions,
         chunking: Chunking,
         is_mapped: bool,
-        pool_defaults: &TaskOptions,
+        meter: Option<Arc<Meter>>,
     ) -> Result<Job, Error> {
         static JOBS: AtomicU64 = AtomicU64::new(0);
-        let function = F::__function();
+        let (function, pool_defaults) = (F::__function(), &core.config.tasks);
         let timeout = options
             .timeout
             .or(function.timeout)
@@ -108,7 +165,32 @@ impl Job {
             chunk_size: AtomicUsize::new(1),
             results: Mutex::default(),
             arrived: Condvar::new(),
+            meter,
+            counters: Arc::clone(&core.counters),
+            owner_id: core.owner_id,
         })
+    }
+
+    /// What reads its results.
+    pub(super) fn reader<R>(
+        &self,
+        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    ) -> Reader<R> {
+        Reader {
+            read,
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Whether anything can come of waiting for it: in a fork of the program nothing does.
+    pub(super) fn require_owner(&self) -> Result<(), Error> {
+        match std::process::id() == self.owner_id {
+            true => Ok(()),
+            false => {
+                let call = format!("a call of `{}`", self.function.name);
+                Err(of_another_process(&call, self.owner_id))
+            }
+        }
     }
 
     /// The place of an item as its errors tell it.
@@ -141,44 +223,95 @@ impl Job {
     }
 
     /// Says how many results there will be.
-    pub(super) fn expect(&self, count: usize) {
+    pub(super) fn expect(self: &Arc<Self>, count: usize) {
+        if let Some(meter) = &self.meter {
+            meter.expect(count);
+        }
         self.results().expected = Some(count);
         self.wake();
     }
 
     /// Brings results to whoever waits.
-    pub(super) fn deliver(&self, outcomes: impl IntoIterator<Item = (usize, Outcome)>) {
+    pub(super) fn deliver(
+        self: &Arc<Self>,
+        outcomes: impl IntoIterator<Item = (usize, Outcome), IntoIter: ExactSizeIterator>,
+    ) {
+        let outcomes = outcomes.into_iter();
+        let count = outcomes.len();
+        if count == 0 {
+            return;
+        }
+        // Before anybody can take them, who shall find the progress up to date afterwards.
+        if let Some(meter) = &self.meter {
+            meter.count(count);
+        }
         let mut results = self.results();
-        let before = results.count;
+        results.count += count;
         for outcome in outcomes {
-            results.count += 1;
+            results.has_failed |= outcome.1.is_err();
             results.queue.push_back(outcome);
         }
-        let arrived = results.count > before;
         drop(results);
-        if arrived {
-            self.wake();
+        self.wake();
+        if let Some(meter) = &self.meter {
+            meter.show_later();
         }
     }
 
-    fn wake(&self) {
+    fn wake(self: &Arc<Self>) {
         let mut results = self.results();
         let waker = results.waker.take();
-        let bells = match results.is_complete() {
-            true => std::mem::take(&mut results.bells),
+        let is_complete = results.is_complete();
+        let watchers = match is_complete {
+            true => std::mem::take(&mut results.watchers),
             false => Vec::new(),
+        };
+        let follower = match is_complete {
+            true => results.follower.take(),
+            false if results.has_failed => results.follower.clone(),
+            false => None,
         };
         drop(results);
         self.arrived.notify_all();
-        bells.iter().for_each(|bell| bell.ring());
+        watchers.iter().for_each(Watcher::tell);
+        if let Some(follower) = follower {
+            // It may be the last that has a value of the program's, which is dropped then.
+            crate::os::thread::contained(|| follower.follow(self));
+        }
         if let Some(waker) = waker {
             crate::os::thread::contained(|| waker.wake());
         }
     }
 
+    /// Has `follower` follow what comes from now on, unless there is one. Tells whether something
+    /// has come before that it should follow.
+    pub(super) fn followed_by(&self, follower: Arc<dyn Follower>) -> bool {
+        let mut results = self.results();
+        if !results.is_complete() {
+            results.follower.get_or_insert(follower);
+        }
+        results.may_decide()
+    }
+
+    /// The one who takes the results shows the progress, too, as far as it takes them.
+    pub(super) fn attend(&self) {
+        if let Some(meter) = &self.meter {
+            meter.attend();
+        }
+    }
+
+    /// Whoever has taken results calls this, without a lock.
+    fn show_progress(&self) {
+        if let Some(meter) = &self.meter {
+            meter.show();
+        }
+    }
+
     /// Takes what has arrived.
     pub(super) fn take(&self) -> Arrivals {
-        self.results().take()
+        let arrivals = self.results().take();
+        self.show_progress();
+        arrivals
     }
 
     /// Waits until something has arrived, or will not any more, and takes it.
@@ -190,7 +323,10 @@ impl Job {
                 .wait(results)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        results.take()
+        let arrivals = results.take();
+        drop(results);
+        self.show_progress();
+        arrivals
     }
 
     /// Takes what has arrived, and has `waker` woken when more does.
@@ -202,6 +338,7 @@ impl Job {
         drop(results);
         // Dropping a waker may run code of the program.
         drop(before);
+        self.show_progress();
         arrivals
     }
 
@@ -210,19 +347,24 @@ impl Job {
         self.results().is_complete()
     }
 
-    /// Rings `bell` when every result has arrived; now if they have.
-    pub(super) fn ring_when_finished(&self, bell: &Arc<EventFd>) {
+    /// Tells `watcher` when every result has arrived; now if they have.
+    pub(super) fn tell_when_finished(&self, watcher: Watcher) {
         let mut results = self.results();
-        match results.is_complete() {
-            true => bell.ring(),
-            false => results.bells.push(Arc::clone(bell)),
+        if !results.is_complete() {
+            results.watchers.push(watcher);
+            return;
         }
+        drop(results);
+        watcher.tell();
     }
 
     /// Does not ring `bell` any more.
     pub(super) fn forget(&self, bell: &Arc<EventFd>) {
-        let mut results = self.results();
-        results.bells.retain(|other| !Arc::ptr_eq(other, bell));
+        let is_other = |watcher: &Watcher| match watcher {
+            Watcher::Bell(other) => !Arc::ptr_eq(other, bell),
+            Watcher::Finished(..) => true,
+        };
+        self.results().watchers.retain(is_other);
     }
 
     /// Waits until every result has arrived or `deadline` has come; tells whether they have.

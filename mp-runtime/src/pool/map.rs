@@ -4,12 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
 use super::core::Core;
-use super::job::{Chunking, Job, Outcome};
+use super::job::{Chunking, Job, Outcome, Reader};
 use super::segment::{Segment, SegmentBuilder};
 use crate::error::Error;
 use crate::process::not_encoded;
 use crate::registry::ProcessFn;
-use crate::wire::{DecodeError, Decoder};
 
 /// The most items of a segment whose chunks are cut as they go.
 const MAX_SEGMENT: usize = 4096;
@@ -152,24 +151,24 @@ pub(super) struct Gathered<R> {
     /// The results before this place have all come.
     complete: usize,
     first_error: Option<(usize, Error)>,
-    decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    reader: Reader<R>,
 }
 
 impl<R> Gathered<R> {
-    pub(super) fn new(decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>) -> Gathered<R> {
+    pub(super) fn new(reader: Reader<R>) -> Gathered<R> {
         Gathered {
             results: Vec::new(),
             count: 0,
             complete: 0,
             first_error: None,
-            decode,
+            reader,
         }
     }
 
     pub(super) fn add(&mut self, arrived: impl IntoIterator<Item = (usize, Outcome)>) {
         for (number, outcome) in arrived {
             self.count += 1;
-            match outcome.and_then(|answer| answer.decode(self.decode)) {
+            match self.reader.read(outcome) {
                 Ok(result) => {
                     if self.results.len() <= number {
                         self.results.resize_with(number + 1, || None);
@@ -220,7 +219,7 @@ pub(super) fn run<F: ProcessFn>(
         core: Arc::clone(core),
         job,
     };
-    let mut gathered = Gathered::new(F::__decode);
+    let mut gathered = Gathered::new(wanted.job.reader(F::__decode));
     let mut items = items.fuse();
     loop {
         // After an error only what comes before it matters, and that was fed.
@@ -244,6 +243,7 @@ pub(super) fn run<F: ProcessFn>(
             feed.flush();
         }
         let arrivals = if is_ahead || !feed.is_open {
+            wanted.job.require_owner()?;
             wanted.job.wait_take()
         } else {
             wanted.job.take()

@@ -20,7 +20,9 @@
 //! else sends to that worker until its thread has received the end of the chunk. No lock is held
 //! while anything is sent, encoded, decoded or waited for, or while code of the program runs.
 
+mod as_completed;
 mod builder;
+mod callbacks;
 mod core;
 mod crew;
 mod global;
@@ -31,6 +33,8 @@ mod job;
 mod life;
 mod map;
 mod options;
+mod progress;
+mod promise;
 mod queue;
 mod segment;
 mod slot;
@@ -38,8 +42,9 @@ mod stats;
 mod task;
 mod timing;
 
+pub use as_completed::{AsCompleted, as_completed};
 pub use builder::{Backend, PoolBuilder};
-pub use global::{apply, imap, imap_unordered, map, starmap, submit, submit_map};
+pub use global::{apply, imap, imap_unordered, map, starmap, submit, submit_map, with};
 pub use options::{TaskOptions, WithOptions};
 pub use stats::PoolStats;
 pub use task::Task;
@@ -73,6 +78,61 @@ use crate::registry::ProcessFn;
 ///     pool.join()
 /// }
 /// ```
+///
+/// # Nothing is borrowed
+///
+/// Threads of one process can lend each other what is on their stacks: `rayon::scope` and
+/// `par_iter` do. Another process has other memory, and a reference means nothing there, so a
+/// pool has no scopes, and its functions take owned values or handles. In place of
+///
+/// - `slice.par_iter()`, for data that all read: put it into shared memory once, a
+///   [`Shared<[T]>`](crate::shm::Shared), and send each worker the handle and a range;
+/// - `slice.par_chunks_mut(n)`, for data that each writes a part of: [`Array::split`], whose chunks
+///   belong to one process at a time, and are written without a lock;
+/// - a closure that borrows: a function with parameters. What is small is sent with each item, and
+///   what is a vector in pieces: an item for each `chunk.to_vec()`.
+///
+/// ```
+/// use mp::{Array, ArrayChunk, Shared};
+///
+/// #[mp::process_fn]
+/// fn sum(samples: Shared<[f64]>, from: usize, to: usize) -> f64 {
+///     samples[from..to].iter().sum()
+/// }
+///
+/// #[mp::process_fn]
+/// fn halve(mut part: ArrayChunk<f64>) {
+///     part.iter_mut().for_each(|x| *x /= 2.0);
+/// }
+///
+/// #[mp::process_fn]
+/// fn longest(words: Vec<String>) -> usize {
+///     words.iter().map(String::len).max().unwrap_or(0)
+/// }
+///
+/// # #[mp::main]
+/// fn main() -> Result<(), mp::Error> {
+///     let pool = mp::Pool::new(2)?;
+///
+///     let samples = Shared::from_slice(&[1.0; 1000])?;
+///     let ranges = (0..4).map(|part| (samples.clone(), part * 250, (part + 1) * 250));
+///     assert_eq!(pool.starmap(sum, ranges)?, [250.0; 4]);
+///
+///     let array = Array::from_slice(&[3.0; 1000])?;
+///     pool.map(halve, array.split(4))?;
+///     assert_eq!(array.lock()?[999], 1.5);
+///
+///     let words = ["a", "process", "borrows", "nothing"].map(String::from);
+///     let lengths = pool.map(longest, words.chunks(2).map(<[String]>::to_vec))?;
+///     assert_eq!(lengths, [7, 7]);
+///     Ok(())
+/// }
+/// ```
+///
+/// [`Array::split`]: crate::sync::Array::split
+#[doc(alias = "scope")]
+#[doc(alias = "ThreadPool")]
+#[doc(alias = "ProcessPoolExecutor")]
 pub struct Pool {
     core: Arc<Core>,
 }
@@ -355,8 +415,8 @@ impl Pool {
         self.core.close();
     }
 
-    /// Closes the pool, finishes everything and waits until every worker has exited; what wakes it
-    /// is their exit. An [`imap`](Pool::imap) that is not at its end by then gets no further: its
+    /// Closes the pool, finishes everything and waits until every worker has exited and every
+    /// [callback](Task::on_done) has returned; what wakes it is just that. An [`imap`](Pool::imap) that is not at its end by then gets no further: its
     /// next item is [`Closed`](crate::error::ErrorKind::Closed).
     ///
     /// ```
@@ -376,7 +436,7 @@ impl Pool {
     ///
     /// [`Cancelled`](crate::error::ErrorKind::Cancelled) if it was terminated meanwhile;
     /// [`WouldDeadlock`](crate::error::ErrorKind::WouldDeadlock) in a waker that a thread of this
-    /// very pool calls: then it is dropped.
+    /// very pool calls, and in a callback of one of its tasks: then it is dropped.
     pub fn join(self) -> Result<(), Error> {
         self.core.join()
     }

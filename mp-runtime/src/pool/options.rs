@@ -8,6 +8,9 @@ use super::core::Core;
 use super::imap::{AsTheyCome, InOrder, Window};
 use super::job::{Chunking, Job};
 use super::map;
+#[cfg(feature = "indicatif")]
+use super::progress::Step;
+use super::progress::{Meter, Progress};
 use crate::error::Error;
 use crate::registry::ProcessFn;
 
@@ -31,6 +34,7 @@ pub struct TaskOptions {
     pub(super) chunk_size: Option<usize>,
     pub(super) timeout: Option<Duration>,
     pub(super) retries: Option<u32>,
+    pub(super) progress: Option<Progress>,
 }
 
 impl TaskOptions {
@@ -59,9 +63,51 @@ impl TaskOptions {
         self.retries = Some(retries);
         self
     }
+
+    /// Moves `bar` by one for each item that is finished, whatever came of it; an item that was
+    /// tried again counts once. Default: none. With the feature `indicatif`.
+    ///
+    /// A bar without a length gets one when it is known how many items there are. It is moved by
+    /// the thread that waits for the results (so that it has moved as far when they are there), or,
+    /// while nobody waits for those of a [`Task`], by the one that its
+    /// [callbacks](Task::on_done) are called on. It has come to a stop when `map`, or a task's
+    /// `join`, has returned an error or an iterator was dropped, even if something still runs. It
+    /// is not finished at the end: other calls may move it further, and which of its `finish`
+    /// methods you want is for you to call. A panic in it is contained.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let bar = indicatif::ProgressBar::no_length();
+    /// let options = mp::TaskOptions::new().progress(bar.clone());
+    /// let squares = pool.with(options).map(square, 0..100)?;
+    /// assert_eq!((bar.position(), bar.length()), (100, Some(100)));
+    /// bar.finish();
+    /// # assert_eq!(squares.len(), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "indicatif")]
+    #[doc(alias = "tqdm")]
+    pub fn progress(mut self, bar: indicatif::ProgressBar) -> TaskOptions {
+        let show = move |step| match step {
+            Step::Length(items) => {
+                if bar.length().is_none() {
+                    bar.set_length(items as u64);
+                }
+            }
+            Step::Finished(items) => bar.inc(items as u64),
+        };
+        self.progress = Some(Progress::new(show));
+        self
+    }
 }
 
-/// A pool with [`TaskOptions`]; the methods are those of [`Pool`](super::Pool).
+/// A pool with [`TaskOptions`]; the methods are those of [`Pool`](super::Pool), and as there
+/// [nothing is borrowed](super::Pool#nothing-is-borrowed).
 #[derive(Debug)]
 pub struct WithOptions<'p> {
     core: &'p Arc<Core>,
@@ -73,15 +119,29 @@ impl<'p> WithOptions<'p> {
         WithOptions { core, options }
     }
 
-    fn job<F: ProcessFn>(&self, default: Chunking, is_mapped: bool) -> Result<Arc<Job>, Error> {
+    /// A job of items, of which there are `count` if that is known.
+    fn job<F: ProcessFn>(
+        &self,
+        default: Chunking,
+        is_mapped: bool,
+        count: Option<usize>,
+    ) -> Result<Arc<Job>, Error> {
         let chunking = self.options.chunk_size.map_or(default, Chunking::Fixed);
-        let job = Job::new::<F>(
-            &self.options,
-            chunking,
-            is_mapped,
-            self.core.task_defaults(),
-        )?;
+        let meter = self.options.progress.clone().map(|progress| {
+            let meter = Meter::new(progress, self.core.callbacks());
+            if let Some(count) = count {
+                meter.expect(count);
+            }
+            meter
+        });
+        let job = Job::new::<F>(self.core, &self.options, chunking, is_mapped, meter)?;
         Ok(Arc::new(job))
+    }
+
+    fn lazy_job<F: ProcessFn>(&self, count: Option<usize>) -> Result<Arc<Job>, Error> {
+        let job = self.job::<F>(Chunking::Fixed(1), true, count)?;
+        job.attend();
+        Ok(job)
     }
 
     /// See [`Pool::map`](super::Pool::map).
@@ -107,8 +167,10 @@ impl<'p> WithOptions<'p> {
         F: ProcessFn,
         I: IntoIterator<Item = F::Args>,
     {
-        let job = self.job::<F>(Chunking::Automatic, true)?;
-        map::run::<F>(self.core, job, items.into_iter())
+        let items = items.into_iter();
+        let job = self.job::<F>(Chunking::Automatic, true, exact_len(&items))?;
+        job.attend();
+        map::run::<F>(self.core, job, items)
     }
 
     /// See [`Pool::apply`](super::Pool::apply).
@@ -130,7 +192,7 @@ impl<'p> WithOptions<'p> {
         _function: F,
         args: F::Args,
     ) -> Result<Task<F::Output>, Error> {
-        let job = self.job::<F>(Chunking::Fixed(1), false)?;
+        let job = self.job::<F>(Chunking::Fixed(1), false, Some(1))?;
         Task::of_one::<F>(self.core, job, args)
     }
 
@@ -144,8 +206,9 @@ impl<'p> WithOptions<'p> {
         F: ProcessFn<Args = (A,)>,
         I: IntoIterator<Item = A>,
     {
-        let job = self.job::<F>(Chunking::Automatic, true)?;
-        Task::of_many::<F>(self.core, job, items.into_iter().map(|item| (item,)))
+        let items = items.into_iter();
+        let job = self.job::<F>(Chunking::Automatic, true, exact_len(&items))?;
+        Task::of_many::<F>(self.core, job, items.map(|item| (item,)))
     }
 
     /// See [`Pool::imap`](super::Pool::imap).
@@ -158,11 +221,12 @@ impl<'p> WithOptions<'p> {
         F: ProcessFn<Args = (A,)>,
         I: IntoIterator<Item = A>,
     {
-        let job = self.job::<F>(Chunking::Fixed(1), true);
+        let items = items.into_iter();
+        let job = self.lazy_job::<F>(exact_len(&items));
         InOrder::new(Window::<F, _>::open(
             self.core,
             job,
-            items.into_iter().map(|item| (item,)),
+            items.map(|item| (item,)),
         ))
     }
 
@@ -176,11 +240,18 @@ impl<'p> WithOptions<'p> {
         F: ProcessFn<Args = (A,)>,
         I: IntoIterator<Item = A>,
     {
-        let job = self.job::<F>(Chunking::Fixed(1), true);
+        let items = items.into_iter();
+        let job = self.lazy_job::<F>(exact_len(&items));
         AsTheyCome::new(Window::<F, _>::open(
             self.core,
             job,
-            items.into_iter().map(|item| (item,)),
+            items.map(|item| (item,)),
         ))
     }
+}
+
+/// How many items there are, where the iterator knows.
+fn exact_len(items: &impl Iterator) -> Option<usize> {
+    let (least, most) = items.size_hint();
+    most.filter(|most| *most == least)
 }

@@ -36,6 +36,11 @@ impl Segment {
             .map_or(0, |before| self.positions[before])
     }
 
+    /// The encoded arguments of the item at `position`.
+    pub(super) fn args(&self, position: usize) -> &[u8] {
+        &self.bytes[self.start(position)..self.positions[position]]
+    }
+
     pub(super) fn len(&self) -> usize {
         self.positions.len()
     }

@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Backend;
 use super::core::Core;
 use super::crew::Need;
 use crate::error::{Error, ErrorKind};
 use crate::link::{Event, Events, Link};
-use crate::process::{Child, LaunchSpec, Role, short_life};
+use crate::process::{Death, LaunchSpec, Role, Worker, short_life, start_thread};
 
 /// So many starts in a row may fail before a slot gives up until there is new work.
 const MAX_FAILED_STARTS: u32 = 4;
@@ -25,7 +26,7 @@ pub(super) struct Slot {
     /// No worker of it was ready yet since it was opened, and somebody waits for that.
     pub(super) is_opening: bool,
     /// Its process, from the start on.
-    pub(super) worker: Option<Arc<Child>>,
+    pub(super) worker: Option<Worker>,
     /// The way to its process, once it is there; gone when it was told to stop.
     pub(super) link: Option<Arc<Link>>,
     /// How many items its worker may run before it is replaced.
@@ -72,6 +73,11 @@ pub(super) fn is_thread_of(core: &Core) -> bool {
     POOL_OF_THREAD.get() == std::ptr::from_ref(core).addr()
 }
 
+/// Whether this is called by something that runs on a thread of a slot of any pool.
+pub(super) fn is_any_thread() -> bool {
+    POOL_OF_THREAD.get() != 0
+}
+
 impl Slot {
     /// One whose thread is about to be started.
     pub(super) fn new(title: Arc<str>) -> Slot {
@@ -116,13 +122,14 @@ impl Slot {
     }
 
     /// Its worker is to stop: from now on it gets nothing more.
-    pub(super) fn let_go(&mut self) -> Option<(Arc<Link>, Arc<Child>)> {
-        Some((self.link.take()?, Arc::clone(self.worker.as_ref()?)))
+    pub(super) fn let_go(&mut self) -> Option<(Arc<Link>, Worker)> {
+        let worker = self.worker.clone()?;
+        Some((self.link.take()?, worker))
     }
 }
 
 /// A worker that is there, and the way from it.
-type Started = (Arc<Child>, Arc<Link>, Events);
+type Started = (Worker, Arc<Link>, Events);
 
 /// What the thread of slot `index` does until the pool needs the slot no more.
 pub(super) fn run(core: &Arc<Core>, index: usize) {
@@ -145,16 +152,15 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
     let mut failed_starts = 0;
     while core.need(index) == Need::Worker {
         let error = match start(core, index) {
-            Ok(None) => continue,
-            Ok(Some((worker, link, events))) => {
-                core.ready(index, link);
+            Ok((worker, link, events)) => {
+                core.ready(index, Arc::clone(&link));
                 let born = Instant::now();
-                let has_worked = receive(core, index, &worker, &events);
+                let (has_worked, death) = receive(core, index, &worker, &link, &events);
                 if has_worked || born.elapsed() >= SHORT_LIFE {
                     failed_starts = 0;
                     continue;
                 }
-                short_life(worker.info(), worker.wait())
+                short_life(worker.info(), &death)
             }
             Err(error) => error,
         };
@@ -172,44 +178,57 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
     std::mem::forget(ending);
 }
 
-/// Starts a worker; `None` if none is needed any more.
-fn start(core: &Arc<Core>, index: usize) -> Result<Option<Started>, Error> {
-    let mut spec = LaunchSpec::new(Role::Pool);
-    spec.name = Some(core.config.worker_name(index));
-    spec.worker_index = Some(index);
-    spec.memory_limit = core.config.memory_limit;
-    let cpus = core.config.cpus.as_ref();
-    spec.cpus = cpus.map(|cpus| vec![cpus[index % cpus.len()]]);
-    if let Some(timeout) = core.config.start_timeout {
-        spec.start_timeout = timeout;
-    }
-    let launched = spec.launch()?;
-    let worker = Arc::clone(&launched.child);
-    if !core.starting(index, &worker) {
-        worker.kill();
-    }
-    let connected = launched
-        .connect()
-        .map(|(link, events)| (Arc::new(link), events));
+/// Starts a worker.
+fn start(core: &Arc<Core>, index: usize) -> Result<Started, Error> {
+    let config = &core.config;
+    let name = config.worker_name(index);
+    let cpus = config.cpus.as_ref();
+    let cpus = cpus.map(|cpus| vec![cpus[index % cpus.len()]]);
+    let (worker, connected) = match config.backend {
+        Backend::Threads => {
+            let (worker, link, events) = start_thread(&name, index, cpus)?;
+            core.starting(index, &worker);
+            (worker, Ok((link, events)))
+        }
+        _ => {
+            let mut spec = LaunchSpec::new(Role::Pool);
+            spec.name = Some(name);
+            spec.worker_index = Some(index);
+            spec.cpus = cpus;
+            spec.memory_limit = config.memory_limit;
+            spec.stderr_tail = config.stderr_tail;
+            if let Some(timeout) = config.start_timeout {
+                spec.start_timeout = timeout;
+            }
+            let launched = spec.launch()?;
+            let worker = Worker::Process(Arc::clone(&launched.child));
+            core.starting(index, &worker);
+            (worker, launched.connect())
+        }
+    };
     let started = connected.and_then(|(link, events)| {
-        if let Some(initializer) = &core.config.initializer {
+        if let Some(initializer) = &config.initializer {
             initializer.run(core, index, &worker, &link, &events)?;
         }
-        Ok((link, events))
+        Ok((Arc::new(link), events))
     });
-    match started {
-        Ok((link, events)) => Ok(Some((worker, link, events))),
-        Err(error) => {
+    started
+        .map(|(link, events)| (worker.clone(), link, events))
+        .inspect_err(|_| {
             worker.kill();
             worker.wait();
             core.not_started(index);
-            Err(error)
-        }
-    }
+        })
 }
 
-/// Receives from a worker until it has ended; tells whether it has done anything.
-fn receive(core: &Arc<Core>, index: usize, worker: &Child, events: &Events) -> bool {
+/// Receives from a worker until it has ended; tells whether it has done anything, and how it ended.
+fn receive(
+    core: &Arc<Core>,
+    index: usize,
+    worker: &Worker,
+    link: &Link,
+    events: &Events,
+) -> (bool, Death) {
     let mut has_worked = false;
     loop {
         let event = match events.next() {
@@ -227,9 +246,9 @@ fn receive(core: &Arc<Core>, index: usize, worker: &Child, events: &Events) -> b
                 core.records(index, &records, &reply);
             }
             Event::Ended(records, reply) => {
-                let exit = worker.wait();
-                has_worked |= core.ended(index, exit, &records, &reply);
-                return has_worked;
+                let death = worker.death(link.is_out_of_memory());
+                has_worked |= core.ended(index, &death, &records, &reply);
+                return (has_worked, death);
             }
             Event::Broken(_) => {}
         }

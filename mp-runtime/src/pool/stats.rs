@@ -63,6 +63,12 @@ impl Counters {
             .fetch_add(outcomes.len() - failed, Ordering::Relaxed);
     }
 
+    /// A result that was counted is none: it cannot be decoded.
+    pub(super) fn recount(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.done.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(super) fn done(&self) -> usize {
         self.done.load(Ordering::Relaxed)
     }

@@ -9,16 +9,23 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::job::{Job, Outcome};
+use super::job::{Job, Outcome, Reader, Watcher};
 use super::map::{Feed, Gathered};
+use super::promise::{Gather, Promise};
 use crate::error::{Error, ErrorKind};
 use crate::os::event_fd::EventFd;
+use crate::os::thread::contained;
 use crate::registry::ProcessFn;
-use crate::wire::{DecodeError, Decoder};
 
 /// A call, or a map, that was submitted to a pool (`AsyncResult`).
 ///
-/// It is also a `Future` of its result, for any executor. Dropping it lets the work run on.
+/// Dropping it lets the work run on.
+///
+/// It is also a `Future` of its result, for any executor: it wakes the waker of the last poll, also
+/// when the task is cancelled and when the pool ends. The waker is called by threads that serve
+/// others, so it should do no more than wakers do. Once the result was taken, polling again gives an
+/// error, [`Closed`](ErrorKind::Closed), and nothing panics. Dropping the future lets the work run
+/// on, as ever.
 ///
 /// ```
 /// # #[mp::process_fn]
@@ -35,26 +42,19 @@ use crate::wire::{DecodeError, Decoder};
 pub struct Task<R> {
     core: Arc<Core>,
     job: Arc<Job>,
-    gather: Box<dyn Gather<R>>,
-}
-
-/// Makes a result of what arrives.
-trait Gather<R>: Send {
-    fn add(&mut self, arrived: VecDeque<(usize, Outcome)>);
-    /// The result, once what has arrived decides it.
-    fn take(&mut self, is_complete: bool) -> Option<Result<R, Error>>;
+    promise: Arc<Promise<R>>,
 }
 
 /// Of a single call.
 struct One<R> {
     result: Option<Result<R, Error>>,
-    decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    reader: Reader<R>,
 }
 
 impl<R: Send> Gather<R> for One<R> {
     fn add(&mut self, arrived: VecDeque<(usize, Outcome)>) {
         for (_, outcome) in arrived {
-            self.result = Some(outcome.and_then(|answer| answer.decode(self.decode)));
+            self.result = Some(self.reader.read(outcome));
         }
     }
 
@@ -77,7 +77,8 @@ impl<R: Send> Gather<Vec<R>> for Many<R> {
 
     fn take(&mut self, is_complete: bool) -> Option<Result<Vec<R>, Error>> {
         if let Some(error) = self.gathered.as_mut()?.error() {
-            self.gathered = None;
+            // What others have returned is dropped, and may panic.
+            contained(|| self.gathered = None);
             return Some(Err(error));
         }
         if !is_complete {
@@ -104,7 +105,7 @@ impl<R> Task<R> {
         // What could not be encoded is known by now, and is the caller's to know at once.
         let mut gather = One {
             result: None,
-            decode: F::__decode,
+            reader: job.reader(F::__decode),
         };
         gather.add(job.take().outcomes);
         if let Some(Err(error)) = gather.result.take_if(|result| is_encode_error(result)) {
@@ -113,7 +114,7 @@ impl<R> Task<R> {
         Ok(Task {
             core: Arc::clone(core),
             job,
-            gather: Box::new(gather),
+            promise: Promise::new(Box::new(gather), core.callbacks()),
         })
     }
 
@@ -151,7 +152,9 @@ impl<R> Task<R> {
     /// # }
     /// ```
     pub fn wait(&self) {
-        self.job.wait_finished(None);
+        if self.job.require_owner().is_ok() {
+            self.job.wait_finished(None);
+        }
     }
 
     /// Waits until its result is there, at most so long; tells whether it is.
@@ -171,11 +174,14 @@ impl<R> Task<R> {
     /// # }
     /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.job.wait_finished(Instant::now().checked_add(timeout))
+        match self.job.require_owner() {
+            Ok(()) => self.job.wait_finished(Instant::now().checked_add(timeout)),
+            Err(_) => self.is_finished(),
+        }
     }
 
-    /// Waits for the result and returns it. What wakes it is the result, the death of the worker,
-    /// and the end of the pool.
+    /// Waits for the result and returns it, after the callbacks of [`on_done`](Task::on_done). What
+    /// wakes it is the result, the death of the worker, and the end of the pool.
     ///
     /// ```
     /// # #[mp::process_fn]
@@ -192,24 +198,20 @@ impl<R> Task<R> {
     /// # Errors
     ///
     /// Whatever kept the call from returning; for a map, the first error in the order of the items.
+    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) in a callback of this very task.
     #[doc(alias = "get")]
-    pub fn join(mut self) -> Result<R, Error> {
-        let mut arrivals = self.job.take();
-        loop {
-            self.gather.add(arrivals.outcomes);
-            if let Some(result) = self.gather.take(arrivals.are_last) {
-                return result;
-            }
-            if arrivals.are_last {
-                return Err(taken());
-            }
-            arrivals = self.job.wait_take();
-        }
+    pub fn join(self) -> Result<R, Error> {
+        self.job.attend();
+        self.promise.join(&self.job)
     }
 
     /// Rings `bell` when its result is there; now if it is.
     pub(crate) fn ring_when_finished(&self, bell: &Arc<EventFd>) {
-        self.job.ring_when_finished(bell);
+        self.tell_when_finished(Watcher::Bell(Arc::clone(bell)));
+    }
+
+    pub(super) fn tell_when_finished(&self, watcher: Watcher) {
+        self.job.tell_when_finished(watcher);
     }
 
     /// Does not ring `bell` any more.
@@ -238,6 +240,52 @@ impl<R> Task<R> {
     }
 }
 
+impl<R: Send + 'static> Task<R> {
+    /// Has `callback` called once with the result, when it is there; soon if it is already. This
+    /// also happens when the task has been dropped, and also when the result is an error: of a
+    /// worker's death, of a cancelled task, of a pool that was terminated. For a map it is the whole
+    /// vector, or the first error in the order of the items, as soon as it is known to be the first.
+    ///
+    /// There may be any number of callbacks, called in the order in which they were added. They are
+    /// called on a thread of the pool that has nothing else to do, one at a time, so that one that
+    /// takes long delays those of other tasks; or, if none of the task's was called by then, on the
+    /// thread that [joins](Task::join) the task or polls it to its end. `join` and the future return
+    /// when they are through; [`wait`](Task::wait) and [`is_finished`](Task::is_finished) know
+    /// nothing of them. A callback may submit more, wait for other tasks, and drop, close or
+    /// terminate the pool; one that panics harms nobody, and the result is still there.
+    ///
+    /// [`Pool::join`](super::Pool::join) returns when all callbacks of its tasks have; terminating
+    /// or dropping a pool waits for none, and those of the cancelled tasks are called then. The end
+    /// of the program waits for none either. Who adds one after the future has given the result
+    /// away finds an error in its place, [`Closed`](ErrorKind::Closed).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let (results, received) = std::sync::mpsc::channel();
+    /// for x in 0..3 {
+    ///     let results = results.clone();
+    ///     pool.submit(square, (x,))?.on_done(move |result| match result {
+    ///         Ok(number) => results.send(*number).expect("the receiver is there"),
+    ///         Err(error) => eprintln!("{error}"),
+    ///     });
+    /// }
+    /// pool.join()?; // and all callbacks have returned
+    /// assert_eq!(received.try_iter().sum::<i64>(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "callback")]
+    #[doc(alias = "error_callback")]
+    #[doc(alias = "add_done_callback")]
+    pub fn on_done(&self, callback: impl FnOnce(&Result<R, Error>) + Send + 'static) {
+        self.promise.on_done(&self.job, callback);
+    }
+}
+
 impl<R: Send + 'static> Task<Vec<R>> {
     pub(super) fn of_many<F: ProcessFn<Output = R>>(
         core: &Arc<Core>,
@@ -250,12 +298,12 @@ impl<R: Send + 'static> Task<Vec<R>> {
         }
         feed.finish();
         let gather = Many {
-            gathered: Some(Gathered::new(F::__decode)),
+            gathered: Some(Gathered::new(job.reader(F::__decode))),
         };
         Ok(Task {
             core: Arc::clone(core),
             job,
-            gather: Box::new(gather),
+            promise: Promise::new(Box::new(gather), core.callbacks()),
         })
     }
 }
@@ -266,24 +314,11 @@ fn is_encode_error<R>(result: &Result<R, Error>) -> bool {
         .is_err_and(|error| error.kind() == ErrorKind::Encode && error.process_id().is_none())
 }
 
-fn taken() -> Error {
-    Error::new(
-        ErrorKind::Closed,
-        "the result of this task was taken already",
-    )
-}
-
 impl<R> Future for Task<R> {
     type Output = Result<R, Error>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R, Error>> {
-        let arrivals = self.job.poll_take(context.waker());
-        self.gather.add(arrivals.outcomes);
-        match self.gather.take(arrivals.are_last) {
-            Some(result) => Poll::Ready(result),
-            None if arrivals.are_last => Poll::Ready(Err(taken())),
-            None => Poll::Pending,
-        }
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R, Error>> {
+        self.promise.poll(&self.job, context)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::core::Core;
 use super::life::Doom;
 use crate::link::Link;
-use crate::process::{Child, call_at};
+use crate::process::{Worker, call_at};
 
 /// Timers are not set closer than this, so that they cannot keep their thread from anything else.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
@@ -28,7 +28,7 @@ impl Core {
         *timer = Some(due);
         drop(state);
         let core = Arc::downgrade(self);
-        // The watch runs, since the pool has processes.
+        // The watch runs, since the pool has workers.
         let _ = call_at(due, move || {
             if let Some(core) = core.upgrade() {
                 core.check_timeout(index, due);
@@ -69,14 +69,10 @@ impl Core {
     }
 
     /// Tells a worker to stop, and sees to it that it does.
-    pub(super) fn stop(&self, link: &Link, worker: &Arc<Child>) {
+    pub(super) fn stop(&self, link: &Link, worker: &Worker) {
         link.stop();
-        let worker = Arc::downgrade(worker);
+        let kill = worker.killer();
         // Should there be no timer, whoever waits can still terminate.
-        let _ = call_at(Instant::now() + STOP_TIMEOUT, move || {
-            if let Some(worker) = worker.upgrade() {
-                worker.kill();
-            }
-        });
+        let _ = call_at(Instant::now() + STOP_TIMEOUT, kill);
     }
 }

@@ -195,6 +195,10 @@ impl Stdio {
         Stdio(Kind::Piped)
     }
 
+    pub(super) fn is_inherited(&self) -> bool {
+        matches!(self.0, Kind::Inherit)
+    }
+
     /// The descriptor that standard output of the process shall be (`None`: that of this process),
     /// and this process's end of a pipe.
     pub(super) fn open_output(self) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {

@@ -12,6 +12,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use nix::libc;
 
 use super::ProcessInfo;
+use super::stderr::Source;
 use crate::link::ThreadEnd;
 use crate::os::{descriptor, limit, pidfd::PidFd, signal};
 
@@ -21,6 +22,8 @@ pub(crate) struct Child {
     pidfd: Arc<PidFd>,
     /// Closes when the last holder lets go, and the process ends then if it has not.
     lifeline: OwnedFd,
+    /// What it writes to standard error, if that is kept.
+    stderr: Option<Arc<Source>>,
     memory_limit: Option<u64>,
     out_of_memory_kills: Option<u64>,
     /// The program sent it a signal that may end it.
@@ -55,15 +58,37 @@ pub(crate) enum OutOfMemory {
     Limit(u64),
 }
 
-impl Exit {
-    /// Whether somebody else may have ended it: it did not end itself, nor for want of what it may have.
-    pub(crate) fn is_by_signal(self) -> bool {
-        !matches!(self.out_of_memory, Some(OutOfMemory::Limit(_)))
-            && self.status.is_none_or(|status| status.signal().is_some())
-    }
+/// How a worker ended, with all the evidence.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    pub(super) exit: Exit,
+    pub(super) memory_limit: Option<u64>,
+    /// The end of what it wrote to standard error.
+    pub(super) stderr: Option<String>,
+}
 
+impl Death {
+    /// Whether somebody else may have ended it: it did not end itself, nor for want of what it may
+    /// have.
+    pub(crate) fn is_by_signal(&self) -> bool {
+        !matches!(self.exit.out_of_memory, Some(OutOfMemory::Limit(_)))
+            && (self.exit.status).is_none_or(|status| status.signal().is_some())
+    }
+}
+
+impl From<Exit> for Death {
+    fn from(exit: Exit) -> Death {
+        Death {
+            exit,
+            memory_limit: None,
+            stderr: None,
+        }
+    }
+}
+
+impl Exit {
     /// Adds what the process left word of: that an allocation had failed.
-    pub(crate) fn after(self, allocation_failed: bool, memory_limit: Option<u64>) -> Exit {
+    fn after(self, allocation_failed: bool, memory_limit: Option<u64>) -> Exit {
         let limit = memory_limit.filter(|_| allocation_failed);
         Exit {
             out_of_memory: self.out_of_memory.or(limit.map(OutOfMemory::Limit)),
@@ -85,12 +110,14 @@ impl Child {
         info: ProcessInfo,
         pidfd: PidFd,
         lifeline: OwnedFd,
+        stderr: Option<Arc<Source>>,
         memory_limit: Option<u64>,
     ) -> Child {
         Child {
             info,
             pidfd: Arc::new(pidfd),
             lifeline,
+            stderr,
             memory_limit,
             out_of_memory_kills: limit::out_of_memory_kills(),
             was_signalled: AtomicBool::new(false),
@@ -111,14 +138,20 @@ impl Child {
         std::os::fd::AsFd::as_fd(&*self.pidfd)
     }
 
-    pub(crate) fn memory_limit(&self) -> Option<u64> {
-        self.memory_limit
-    }
-
     /// What a worker that could not come has said of it.
     pub(crate) fn last_words(&self) -> Option<String> {
         let words = descriptor::read_available(&self.lifeline);
         (!words.is_empty()).then(|| String::from_utf8_lossy(&words).into_owned())
+    }
+
+    /// The end of what it wrote to standard error, if that is kept and there is any. It is complete
+    /// when the process has ended.
+    pub(crate) fn stderr_tail(&self) -> Option<String> {
+        self.stderr.as_ref()?.tail()
+    }
+
+    pub(super) fn stderr(&self) -> Option<&Arc<Source>> {
+        self.stderr.as_ref()
     }
 
     /// Ends it at once. A process that has ended is fine.
@@ -160,6 +193,17 @@ impl Child {
         }
     }
 
+    /// Waits until it has ended, and gathers the evidence; it may have left word that an allocation
+    /// had failed.
+    pub(crate) fn death(&self, allocation_failed: bool) -> Death {
+        let exit = self.wait().after(allocation_failed, self.memory_limit);
+        Death {
+            exit,
+            memory_limit: self.memory_limit,
+            stderr: self.stderr_tail(),
+        }
+    }
+
     /// Waits until it has ended, at most so long.
     pub(crate) fn wait_timeout(&self, timeout: Duration) -> Option<Exit> {
         let deadline = Instant::now().checked_add(timeout);
@@ -188,7 +232,7 @@ impl Child {
         call();
     }
 
-    /// The watch has collected it.
+    /// The watch has collected it. To say so again changes nothing.
     pub(super) fn set_ended(&self, status: Option<ExitStatus>) {
         let killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
         let more_kills = killed
@@ -201,6 +245,9 @@ impl Child {
             thread: None,
         };
         let mut state = self.state();
+        if state.exit.is_some() {
+            return;
+        }
         state.exit = Some(exit);
         let calls = std::mem::take(&mut state.at_end);
         drop(state);

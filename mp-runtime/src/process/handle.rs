@@ -380,13 +380,12 @@ fn receive(
             break;
         }
     }
-    let limit = child.memory_limit();
-    let exit = child.wait().after(link.is_out_of_memory(), limit);
+    let death = child.death(link.is_out_of_memory());
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
-        (None, Some(reason)) => Err(who.broke_off(&reason)),
-        (None, None) if link.running().is_some() => Err(who.died(exit, limit)),
-        (None, None) => Err(who.died_before(exit, limit)),
+        (None, Some(reason)) => Err(who.broke_off(&reason, &death)),
+        (None, None) if link.running().is_some() => Err(who.died(&death)),
+        (None, None) => Err(who.died_before(&death)),
     }
 }
 

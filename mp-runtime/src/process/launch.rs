@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::builder::Stdio;
 use super::info::{self, Identity};
-use super::{Child, ProcessInfo, birth, nursery, watch};
+use super::{Child, ProcessInfo, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Events, Greeting, Link, Recorder, Server};
 use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
@@ -44,6 +44,9 @@ pub(crate) struct LaunchSpec {
     pub(crate) stdin: Stdio,
     pub(crate) stdout: Stdio,
     pub(crate) stderr: Stdio,
+    /// How many bytes of what it writes to standard error are kept, if that is inherited; `None`: it
+    /// writes to that itself.
+    pub(crate) stderr_tail: Option<usize>,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) cpus: Option<Vec<usize>>,
     pub(crate) start_timeout: Duration,
@@ -81,6 +84,7 @@ impl LaunchSpec {
             stdin: Stdio::null(),
             stdout: Stdio::inherit(),
             stderr: Stdio::inherit(),
+            stderr_tail: None,
             memory_limit: None,
             cpus: None,
             start_timeout: super::START_TIMEOUT,
@@ -116,6 +120,11 @@ impl LaunchSpec {
                 io::Error::new(error.kind(), message)
             })?;
         }
+        let kept_bytes = self.stderr_tail.filter(|_| self.stderr.is_inherited());
+        let (source, stderr) = match kept_bytes.map(stderr::open).transpose()? {
+            Some((source, workers_end)) => (Some(source), workers_end.into()),
+            None => (None, self.stderr.into_std()?),
+        };
         let server = Server::open()?;
         let (recorder, recorder_fd) = Recorder::create()?;
         let recorder_fd = descriptor::above_standard(recorder_fd)?;
@@ -178,7 +187,7 @@ impl LaunchSpec {
             current_dir: self.current_dir,
             stdin: self.stdin.into_std()?,
             stdout,
-            stderr: self.stderr.into_std()?,
+            stderr,
         };
         let process_id = nursery::run(move || launch.start(inherit))?;
         let pidfd = PidFd::open(process_id).inspect_err(|error| {
@@ -194,7 +203,7 @@ impl LaunchSpec {
             parent_id: std::process::id(),
             worker_index: identity.worker_index,
         };
-        let child = Arc::new(Child::new(info, pidfd, lifeline, self.memory_limit));
+        let child = Arc::new(Child::new(info, pidfd, lifeline, source, self.memory_limit));
         watch::add(&child).inspect_err(|_| {
             child.kill();
             exec::forget(process_id);
@@ -293,6 +302,7 @@ impl Launched {
             Error::new(kind, message)
                 .with_process_id(id)
                 .with_exit_status(exit.status)
+                .with_stderr(child.stderr_tail())
         };
         let (greeting, channels) = server.accept().map_err(|error| {
             if error.raw_os_error().is_some() {

@@ -30,6 +30,8 @@ mod serve;
 mod builder;
 mod handle;
 mod watch;
+mod stderr;
+mod tail;
 mod nursery;
 mod thread;
 mod worker;
@@ -40,20 +42,14 @@ use std::time::Duration;
 
 pub use birth::{enter_test, init};
 pub use builder::{Builder, Stdio};
-pub(crate) use child::{Child, Exit};
+pub(crate) use child::{Child, Death, Exit};
 pub use handle::Process;
 pub use info::{ProcessInfo, active_children, cpu_count, current};
 pub(crate) use launch::{LaunchSpec, Role, check_name};
 pub(crate) use report::{Answer, Who, not_encoded, short_life};
-#[allow(
-    unused_imports,
-    reason = "for pools that run their tasks where they are called"
-)]
 pub(crate) use serve::run_here;
-#[allow(unused_imports, reason = "for pools whose workers are threads")]
 pub(crate) use thread::start_thread;
-pub(crate) use watch::at as call_at;
-#[allow(unused_imports, reason = "for pools whose workers are threads")]
+pub(crate) use watch::{at as call_at, start as start_watch};
 pub(crate) use worker::Worker;
 
 /// How long a process may take from its exec to the end of [`init`].

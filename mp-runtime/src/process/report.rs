@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 
-use super::{Exit, ProcessInfo};
+use super::{Death, ProcessInfo};
 use crate::error::{Error, ErrorKind, Panic};
 use crate::link::{Record, Reply, Status, ThreadEnd};
 use crate::registry::Function;
@@ -94,9 +94,16 @@ impl Who {
             .with_item(self.item)
     }
 
-    /// The worker ended while it ran the call; `exit` is how.
-    pub(crate) fn died(&self, exit: Exit, memory_limit: Option<u64>) -> Error {
-        let call = self.call();
+    /// An error whose evidence is how the worker ended.
+    fn ended(&self, kind: ErrorKind, message: String, death: &Death) -> Error {
+        self.error(kind, message)
+            .with_exit_status(death.exit.status)
+            .with_stderr(death.stderr.clone())
+    }
+
+    /// The worker ended while it ran the call.
+    pub(crate) fn died(&self, death: &Death) -> Error {
+        let (call, exit) = (self.call(), death.exit);
         let (kind, message) = match (exit.out_of_memory, exit.status) {
             _ if exit.thread == Some(ThreadEnd::LetGo) => (
                 ErrorKind::Cancelled,
@@ -111,7 +118,7 @@ impl Who {
                 format!("{self} {exit} while running {call}"),
             ),
             (None, _) => {
-                let limit = memory_limit.map_or(String::new(), |bytes| {
+                let limit = death.memory_limit.map_or(String::new(), |bytes| {
                     format!("; its memory limit is {bytes} bytes")
                 });
                 (
@@ -120,17 +127,16 @@ impl Who {
                 )
             }
         };
-        self.error(kind, message).with_exit_status(exit.status)
+        self.ended(kind, message, death)
     }
 
     /// The worker ended before it came to the call.
-    pub(crate) fn died_before(&self, exit: Exit, memory_limit: Option<u64>) -> Error {
-        let error = self.died(exit, memory_limit);
+    pub(crate) fn died_before(&self, death: &Death) -> Error {
+        let error = self.died(death);
         let message = error
             .to_string()
             .replacen(" while running ", " before it could run ", 1);
-        self.error(error.kind(), message)
-            .with_exit_status(exit.status)
+        self.ended(error.kind(), message, death)
     }
 
     /// The worker went on to the end of its chunk without it.
@@ -142,14 +148,14 @@ impl Who {
     }
 
     /// The process was ended because what it sent made no sense.
-    pub(crate) fn broke_off(&self, reason: &str) -> Error {
+    pub(crate) fn broke_off(&self, reason: &str, death: &Death) -> Error {
         let message = format!("{self} was stopped while running {}: {reason}", self.call());
-        self.error(ErrorKind::Io, message)
+        self.ended(ErrorKind::Io, message, death)
     }
 
     /// The process was killed, or the thread let go of, because the call took too long.
-    pub(crate) fn timed_out(&self, limit: Duration, exit: Exit) -> Error {
-        let stopped = match exit.thread {
+    pub(crate) fn timed_out(&self, limit: Duration, death: &Death) -> Error {
+        let stopped = match death.exit.thread {
             Some(_) => "let go of",
             None => "stopped",
         };
@@ -157,8 +163,16 @@ impl Who {
             "{self} was {stopped}: {} took longer than {limit:?}",
             self.call()
         );
+        self.ended(ErrorKind::TimedOut, message, death)
+    }
+
+    /// The call was not stopped, and took too long.
+    pub(crate) fn returned_late(&self, limit: Duration, took: Duration) -> Error {
+        let message = format!(
+            "{self}: {} took {took:?}, longer than {limit:?}",
+            self.call()
+        );
         self.error(ErrorKind::TimedOut, message)
-            .with_exit_status(exit.status)
     }
 
     /// What a record of the worker says of the call.
@@ -243,10 +257,11 @@ pub(crate) fn not_encoded(
 }
 
 /// A worker that ended right after its start, without having done anything.
-pub(crate) fn short_life(info: &ProcessInfo, exit: Exit) -> Error {
-    let ProcessInfo { name, id, .. } = info;
+pub(crate) fn short_life(info: &ProcessInfo, death: &Death) -> Error {
+    let (ProcessInfo { name, id, .. }, exit) = (info, death.exit);
     let message = format!("`{name}` (pid {id}) {exit} right after its start");
     Error::new(ErrorKind::Spawn, message)
         .with_process_id(*id)
         .with_exit_status(exit.status)
+        .with_stderr(death.stderr.clone())
 }

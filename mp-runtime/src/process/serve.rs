@@ -32,10 +32,6 @@ pub(super) fn run_calls(end: &mut WorkerEnd, catalogue: &'static Catalogue, role
 
 /// Runs one item on this thread, as worker `info`, in the way any worker does. The function may
 /// come back to this.
-#[allow(
-    dead_code,
-    reason = "for pools that run their tasks where they are called"
-)]
 pub(crate) fn run_here(
     info: &Arc<ProcessInfo>,
     function: &Function,

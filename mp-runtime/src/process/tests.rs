@@ -327,7 +327,7 @@ fn a_thread_runs_calls_in_order_and_knows_who_it_is() {
         assert_eq!((info.id, info.worker_index), (std::process::id(), Some(3)));
         assert_eq!(info.name, "pool-worker-3");
         assert_eq!(current().name, "MainProcess");
-        assert!(station.worker.exit().is_none() && station.worker.memory_limit().is_none());
+        assert!(station.worker.exit().is_none());
     });
 }
 
@@ -699,12 +699,12 @@ fn sentences_about_threads_are_true() {
         function: &ACT,
         item: Some(2),
     };
-    let exit = Exit::of_thread(ThreadEnd::LetGo);
+    let death = super::Death::from(Exit::of_thread(ThreadEnd::LetGo));
     let sentences = [
-        who.died(exit, None),
-        who.died_before(exit, None),
-        who.timed_out(Duration::from_secs(1), exit),
-        super::short_life(&ProcessInfo::of_thread("w".into(), 0), exit),
+        who.died(&death),
+        who.died_before(&death),
+        who.timed_out(Duration::from_secs(1), &death),
+        super::short_life(&ProcessInfo::of_thread("w".into(), 0), &death),
     ]
     .map(|error| (error.kind(), error.to_string()));
     let last = format!(

@@ -48,7 +48,6 @@ impl Thread {
 ///
 /// [`ErrorKind::Spawn`] if the thread cannot be started or bound, if the name or the processors
 /// cannot be, or if two functions have one name.
-#[allow(dead_code, reason = "for pools whose workers are threads")]
 pub(crate) fn start_thread(
     name: &str,
     worker_index: usize,

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::os::fd::AsFd as _;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -15,6 +16,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Child;
+use super::stderr::{self, FORWARD_PATIENCE, FORWARD_ROUNDS};
 use crate::os::{self, thread::PerProcess};
 
 /// The epoll data of the event that only wakes the thread; children are numbered from 1.
@@ -76,7 +78,7 @@ fn watch() -> io::Result<Arc<Watch>> {
 }
 
 /// Makes sure that processes can be watched before one is started.
-pub(super) fn start() -> io::Result<()> {
+pub(crate) fn start() -> io::Result<()> {
     watch().map(drop)
 }
 
@@ -165,6 +167,35 @@ impl Watch {
         };
         let _ = self.epoll.delete(child.pidfd().as_fd());
         self.state().children.remove(&key);
+        tell_end(&child, status);
+    }
+}
+
+/// Tells that a child has ended, after what it wrote last was forwarded.
+fn tell_end(child: &Arc<Child>, status: Option<ExitStatus>) {
+    let told = Arc::clone(child);
+    let tell = move || told.set_ended(status);
+    match child.stderr() {
+        None => tell(),
+        Some(stderr) => {
+            if !stderr.read_out(tell) {
+                tell_end_later(child, status, FORWARD_ROUNDS);
+            }
+        }
+    }
+}
+
+/// The same if the forwarder does not come to it: standard error may take nothing for ever.
+fn tell_end_later(child: &Arc<Child>, status: Option<ExitStatus>, rounds: u32) {
+    let late = Arc::clone(child);
+    let timer = at(Instant::now() + FORWARD_PATIENCE, move || {
+        if late.exit().is_none() && rounds > 1 && stderr::can_forward() {
+            tell_end_later(&late, status, rounds - 1);
+        } else {
+            late.set_ended(status);
+        }
+    });
+    if timer.is_err() {
         child.set_ended(status);
     }
 }

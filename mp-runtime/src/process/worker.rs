@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use super::thread::Thread;
-use super::{Child, Exit, ProcessInfo};
+use super::{Child, Death, Exit, ProcessInfo};
 
 /// A started worker. A clone is the same one.
 #[derive(Clone)]
-#[allow(dead_code, reason = "for pools whose workers are threads")]
 pub(crate) enum Worker {
     Process(Arc<Child>),
     Thread(Arc<Thread>),
 }
 
-#[allow(dead_code, reason = "for pools whose workers are threads")]
 impl Worker {
     pub(crate) fn info(&self) -> &ProcessInfo {
         match self {
@@ -27,6 +25,20 @@ impl Worker {
         match self {
             Worker::Process(child) => child.kill(),
             Worker::Thread(thread) => thread.let_go(),
+        }
+    }
+
+    /// Kills it, if it is still there when that is called; keeps nothing of it until then.
+    pub(crate) fn killer(&self) -> impl FnOnce() + Send + use<> {
+        let (child, thread) = match self {
+            Worker::Process(child) => (Some(Arc::downgrade(child)), None),
+            Worker::Thread(thread) => (None, Some(Arc::downgrade(thread))),
+        };
+        move || {
+            let child = child.and_then(|child| child.upgrade()).map(Worker::Process);
+            let thread = thread.and_then(|thread| thread.upgrade());
+            let worker = child.or(thread.map(Worker::Thread));
+            worker.iter().for_each(Worker::kill);
         }
     }
 
@@ -45,10 +57,11 @@ impl Worker {
         }
     }
 
-    pub(crate) fn memory_limit(&self) -> Option<u64> {
+    /// Waits as [`wait`](Worker::wait), and gathers the evidence.
+    pub(crate) fn death(&self, allocation_failed: bool) -> Death {
         match self {
-            Worker::Process(child) => child.memory_limit(),
-            Worker::Thread(_) => None,
+            Worker::Process(child) => child.death(allocation_failed),
+            Worker::Thread(thread) => thread.wait().into(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::super::TaskOptions;
+use super::super::core::{Config, Core};
 use super::super::job::Chunking;
 use super::super::segment::SegmentBuilder;
 use super::*;
@@ -48,7 +49,8 @@ impl ProcessFn for Nothing {
 fn job(chunk_size: usize, retries: u32) -> Arc<Job> {
     let options = TaskOptions::new().retries(retries);
     let chunking = Chunking::Fixed(chunk_size);
-    let job = Job::new::<Nothing>(&options, chunking, true, &TaskOptions::new());
+    let core = Core::new(Config::default());
+    let job = Job::new::<Nothing>(&core, &options, chunking, true, None);
     Arc::new(job.expect("no two functions have one name"))
 }
 
