@@ -40,7 +40,7 @@ use watchdog::{until, within};
 const LIMIT: Duration = Duration::from_secs(120);
 const SEED: &str = "MP_CHAOS_SEED";
 const ROUNDS: &str = "MP_CHAOS_ROUNDS";
-const DEFAULT_ROUNDS: u64 = 25;
+const DEFAULT_ROUNDS: u64 = 12;
 /// Workers that die at their start trip a fuse at the fourth time; this is less.
 const KILLS_OF_A_PLACE: usize = 3;
 
