@@ -1545,6 +1545,8 @@ fn program_that_forks() {
                 assert_eq!(status, WaitStatus::Exited(child, 0));
             }
             ForkResult::Child => {
+                // No watchdog is forked with it: should it hang, this ends it.
+                nix::unistd::alarm::set(60);
                 let checked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     use_in_fork(pool, other, lazy, held.pop());
                 }));
