@@ -768,6 +768,63 @@ fn promise_02_a_worker_killed_while_large_arguments_travel_fails_that_item_alone
     });
 }
 
+#[mp::process_fn]
+fn bytes_and_worker(bytes: Vec<u8>) -> (Vec<u8>, u32) {
+    (bytes, std::process::id())
+}
+
+#[mp::test]
+fn promise_01_a_worker_that_is_stopped_at_any_moment_holds_nothing_that_others_need() {
+    const ROUNDS: usize = 24;
+    within(LIMIT, || {
+        let pool = Pool::new(2).expect("a pool can be started");
+        // Some fit into a message and some do not.
+        let items = (0..).map(|number: usize| vec![7; [10, 160 << 10, 3000][number % 3]]);
+        let mut results = pool.imap_unordered(bytes_and_worker, items);
+        let mut errors = Vec::new();
+        let mut next = || match results.next().expect("it is endless").1 {
+            Ok((bytes, worker)) => {
+                assert_eq!(bytes, vec![7; bytes.len()]);
+                Some(worker)
+            }
+            Err(error) => {
+                errors.push(error);
+                None
+            }
+        };
+        for round in 0..ROUNDS {
+            until(|| pool.workers().len() == 2);
+            let worker = pool.workers()[round % 2].id;
+            // Wherever it is when it has done something and gone on for a while.
+            until(|| next() == Some(worker));
+            for _ in 0..round % 7 {
+                next();
+            }
+            thread::sleep(Duration::from_micros(37) * u32::try_from(round).expect("it is small"));
+            kill(Pid::from_raw(worker.cast_signed()), Signal::SIGSTOP).expect("it is there");
+            until(|| programs::state(worker) == Some('T'));
+            // What it had sent before may come, and then all is the work of the other one.
+            let mut of_the_other = 0;
+            until(|| {
+                of_the_other += usize::from(next().is_some_and(|by| by != worker));
+                of_the_other == 30
+            });
+            kill_worker(worker);
+        }
+        assert!(
+            errors.len() <= ROUNDS,
+            "{} kills failed {}",
+            ROUNDS,
+            errors.len()
+        );
+        errors
+            .iter()
+            .for_each(|error| check_evidence(error, End::Kill));
+        drop(results);
+        pool.join().expect("the pool is as good as new");
+    });
+}
+
 #[mp::test]
 fn promise_04_a_stopped_worker_blocks_neither_submitters_nor_other_workers() {
     within(LIMIT, || {

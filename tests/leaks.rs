@@ -437,6 +437,47 @@ fn promise_21_replaced_workers_leave_nothing() {
 
 #[mp::test]
 #[ignore = "a program that another test runs"]
+fn program_of_recycled_workers() {
+    program("program_of_recycled_workers", || {
+        let builder = Pool::builder().workers(2).max_tasks_per_worker(1);
+        let pool = builder.build().expect("a pool can be started");
+        check_round(10, 300, |count| {
+            let results = pool.map(echo, 0..count as u64).expect("they return");
+            assert!(results.into_iter().eq(0..count as u64));
+            while pool.workers().len() < 2 {
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+    });
+}
+
+#[test]
+fn promise_21_recycled_workers_leave_nothing() {
+    check("program_of_recycled_workers");
+}
+
+#[mp::test]
+#[ignore = "a program that another test runs"]
+fn program_of_pools_that_grow_and_shrink() {
+    program("program_of_pools_that_grow_and_shrink", || {
+        let pool = Pool::new(1).expect("a pool can be started");
+        check_round(4, 100, |count| {
+            for number in 0..count {
+                pool.resize(number % 4 + 1).expect("there is room");
+                pool.map(echo, 0..10).expect("they return");
+            }
+            pool.resize(1).expect("fewer can be had");
+        });
+    });
+}
+
+#[test]
+fn promise_21_a_pool_that_grows_and_shrinks_leaves_nothing() {
+    check("program_of_pools_that_grow_and_shrink");
+}
+
+#[mp::test]
+#[ignore = "a program that another test runs"]
 fn program_of_abandoned_iterators() {
     program("program_of_abandoned_iterators", || {
         let pool = Pool::new(2).expect("a pool can be started");

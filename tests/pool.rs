@@ -3,7 +3,12 @@
 mod watchdog;
 
 use std::cell::Cell;
+use std::future::Future as _;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use mp::{ErrorKind, Pool, TaskOptions};
@@ -425,5 +430,72 @@ fn the_process_wide_pool_is_there_when_it_is_used() {
             5
         );
         assert_eq!(mp::pool::imap_unordered(square, 0..5).count(), 5);
+    });
+}
+
+#[mp::test]
+fn promise_05_results_that_nobody_takes_hold_nobody_up() {
+    const TASKS: usize = 20_000;
+    within(LIMIT, || {
+        let pool = Pool::new(2).expect("a pool can be started");
+        let submit = |number: usize| pool.submit(square, (number as i64,)).expect("it is open");
+        let tasks: Vec<_> = (0..TASKS).map(submit).collect();
+        until(|| pool.stats().done == TASKS);
+        for (number, task) in tasks.into_iter().enumerate() {
+            task.wait();
+            assert_eq!(task.join().expect("it works"), (number * number) as i64);
+        }
+        pool.join().expect("all is done");
+    });
+}
+
+/// Counts how often it is woken.
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[mp::test]
+fn promise_05_everyone_who_waits_is_woken() {
+    const TASKS: usize = 400;
+    within(LIMIT, || {
+        let pool = Pool::new(2).expect("a pool can be started");
+        let submit = |number: usize| pool.submit(square, (number as i64,)).expect("it is open");
+        for _ in 0..5 {
+            std::thread::scope(|scope| {
+                // One at a time; any of those that are left; futures.
+                scope.spawn(|| (0..TASKS).for_each(|number| submit(number).wait()));
+                scope.spawn(|| {
+                    let mut left: Vec<_> = (0..TASKS / 4).map(submit).collect();
+                    while !left.is_empty() {
+                        let waitables: Vec<&dyn mp::Waitable> =
+                            left.iter().map(|task| task as &dyn mp::Waitable).collect();
+                        let first = mp::wait_any(&waitables, None).expect("it can wait");
+                        let task = left.swap_remove(first.expect("there is no limit"));
+                        assert!(task.is_finished());
+                    }
+                });
+                scope.spawn(|| {
+                    for number in 0..TASKS {
+                        let wakes = Arc::new(Wakes(AtomicUsize::new(0)));
+                        let waker = Waker::from(Arc::clone(&wakes));
+                        let mut task = submit(number);
+                        let mut poll =
+                            || Pin::new(&mut task).poll(&mut Context::from_waker(&waker));
+                        if let Poll::Ready(result) = poll() {
+                            assert_eq!(result.expect("it works"), (number * number) as i64);
+                            continue;
+                        }
+                        until(|| wakes.0.load(Ordering::SeqCst) > 0);
+                        let is_ready = matches!(poll(), Poll::Ready(Ok(_)));
+                        assert!(is_ready, "it was woken for its result");
+                    }
+                });
+            });
+        }
+        pool.join().expect("all is done");
     });
 }

@@ -198,16 +198,7 @@ impl Program {
 
     /// The processes of this program that are alive, the program itself included.
     pub(crate) fn living(&self) -> Vec<u32> {
-        let mark = format!("{RUN}={}", self.run);
-        processes()
-            .filter(|&id| {
-                let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-                let is_of_run = environment
-                    .split(|&byte| byte == 0)
-                    .any(|entry| entry == mark.as_bytes());
-                is_of_run && is_alive(id)
-            })
-            .collect()
+        living_of(&self.run)
     }
 
     /// Waits until nobody of this program is alive but `spared`. Should that not come to pass,
@@ -253,6 +244,28 @@ impl Drop for Program {
         }
         self.end_survivors();
     }
+}
+
+/// The other processes of the program that this process is, children and theirs, that are alive.
+pub(crate) fn kin() -> Vec<u32> {
+    let run = std::env::var(RUN).expect("this is a program");
+    let mut living = living_of(&run);
+    living.retain(|&id| id != std::process::id());
+    living
+}
+
+/// The processes of a run that are alive.
+fn living_of(run: &str) -> Vec<u32> {
+    let mark = format!("{RUN}={run}");
+    processes()
+        .filter(|&id| {
+            let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+            let is_of_run = environment
+                .split(|&byte| byte == 0)
+                .any(|entry| entry == mark.as_bytes());
+            is_of_run && is_alive(id)
+        })
+        .collect()
 }
 
 /// The ids of all processes of this machine that this process can see.

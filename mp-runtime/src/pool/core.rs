@@ -155,7 +155,7 @@ impl State {
     /// Whether the worker of a slot is there and has nothing to do.
     fn is_idle(&self, index: usize) -> bool {
         let slot = &self.slots[index];
-        slot.stage.is_ready() && slot.link.is_some() && self.life.hand(index).is_none()
+        slot.has_worker() && self.life.hand(index).is_none()
     }
 }
 
@@ -343,7 +343,7 @@ impl Core {
     }
 
     /// Workers that could not be started are tried again for new work.
-    fn revive(&self, state: &mut State) {
+    pub(super) fn revive(&self, state: &mut State) {
         let broken = state.slots.iter_mut().filter(|slot| slot.stage.is_broken());
         let mut any = false;
         for slot in broken {
@@ -543,11 +543,10 @@ impl Core {
             }
         }
         let is_done = state.is_done();
-        let kept = if is_done { 0 } else { state.target };
         // Those of a pool that was terminated have been killed.
         if state.phase != Phase::Terminated {
-            for index in kept..state.slots.len() {
-                if state.is_idle(index) {
+            for index in 0..state.slots.len() {
+                if state.is_idle(index) && (is_done || !state.is_wanted(index)) {
                     aftermath.stops.extend(state.slots[index].let_go());
                 }
             }
@@ -555,10 +554,14 @@ impl Core {
         if is_done {
             self.changed.notify_all();
         }
+        // Under the lock: each item is in one place whenever somebody counts.
+        for Ended { outcomes, .. } in &aftermath.ended {
+            self.counters.count(outcomes);
+        }
         drop(state);
         // First what others wait for: nothing that goes wrong with a call may hold it back.
         for Ended { job, outcomes } in aftermath.ended {
-            self.deliver(&job, outcomes);
+            job.deliver(outcomes);
         }
         for dispatch in aftermath.calls {
             dispatch.link.call(dispatch.call, dispatch.handles);
@@ -573,12 +576,11 @@ impl Core {
 
     /// Gives idle workers what waits.
     fn assign(&self, state: &mut State, calls: &mut Vec<Dispatch>) {
-        let wanted = state.target.min(state.slots.len());
-        for index in 0..wanted {
+        for index in 0..state.slots.len() {
             if !state.life.has_waiting() {
                 return;
             }
-            if !state.is_idle(index) {
+            if !state.is_idle(index) || !state.is_wanted(index) {
                 continue;
             }
             let slot = &mut state.slots[index];
@@ -598,7 +600,7 @@ impl Core {
         }
     }
 
-    /// Brings results to whoever waits for them.
+    /// Counts what never was with a worker of another process, and brings it to whoever waits for it.
     pub(super) fn deliver(&self, job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) {
         self.counters.count(&outcomes);
         job.deliver(outcomes);

@@ -28,16 +28,18 @@ pub(super) enum Need {
 }
 
 impl State {
+    /// Whether the worker of this slot, if it has one, is given work.
+    pub(super) fn is_wanted(&self, index: usize) -> bool {
+        // What the last worker of a closed pool left must not be left to nobody.
+        index < self.target || self.phase == Phase::Closed && self.live_slots == 1
+    }
+
     /// Whether the pool needs a worker in this slot, which has none.
     fn needs(&self, index: usize) -> bool {
-        let is_wanted = index < self.target;
         match self.phase {
             _ if self.failure.is_some() => false,
-            Phase::Opening | Phase::Open => is_wanted,
-            // What a worker left that is not wanted any more must not be left to nobody.
-            Phase::Closed => {
-                (self.life.has_waiting() || self.has_feeds()) && (is_wanted || self.live_slots == 1)
-            }
+            Phase::Opening | Phase::Open => self.is_wanted(index),
+            Phase::Closed => (self.life.has_waiting() || self.has_feeds()) && self.is_wanted(index),
             Phase::Terminated => false,
         }
     }
@@ -128,12 +130,20 @@ impl Core {
     /// Opens a slot if it has no thread; after this it is wanted.
     fn open(self: &Arc<Self>, index: usize) -> std::io::Result<()> {
         let mut state = self.state();
+        let was_wanted = index < state.target;
         let target = state.target.max(index + 1);
         self.set_target(&mut state, target);
         match state.slots.get_mut(index) {
             None => state.slots.push(Slot::new(self.config.title(index))),
             Some(slot) if slot.stage.is_stopped() => slot.reopen(),
-            Some(_) => return Ok(()),
+            Some(slot) => {
+                if !was_wanted && !slot.has_worker() {
+                    // Its worker was told to stop, and another one is to come.
+                    slot.is_opening = true;
+                    self.revive(&mut state);
+                }
+                return Ok(());
+            }
         }
         state.live_slots += 1;
         drop(state);
@@ -268,7 +278,7 @@ impl Core {
     }
 
     /// A slot's worker has ended, and left these records. Tells whether it had run
-    /// anything of a chunk it had.
+    /// anything of a chunk it had, or was told to stop.
     pub(super) fn ended(
         self: &Arc<Self>,
         index: usize,
@@ -283,7 +293,7 @@ impl Core {
         slot.rest();
         let (worker, link) = (slot.worker.take(), slot.link.take());
         let mut aftermath = Aftermath::default();
-        let mut has_begun = false;
+        let mut has_begun = link.is_none();
         if let (Some(worker), Some(link)) = (worker, link) {
             let title = &slot.title;
             let loss = life.lose(

@@ -101,6 +101,11 @@ impl Slot {
         self.busy = busy;
     }
 
+    /// Whether its worker is there, and has not been told to stop.
+    pub(super) fn has_worker(&self) -> bool {
+        self.stage.is_ready() && self.link.is_some()
+    }
+
     /// How long its workers have had something to do.
     pub(super) fn busy_time(&self) -> Duration {
         self.busy + self.since.map_or(Duration::ZERO, |since| since.elapsed())
