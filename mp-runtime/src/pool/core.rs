@@ -543,11 +543,12 @@ impl Core {
             }
         }
         let is_done = state.is_done();
+        let has_too_many = is_done || state.slots.len() > state.target;
         // Those of a pool that was terminated have been killed.
-        if state.phase != Phase::Terminated {
+        if has_too_many && state.phase != Phase::Terminated {
             for index in 0..state.slots.len() {
-                if state.is_idle(index) && (is_done || !state.is_wanted(index)) {
-                    aftermath.stops.extend(state.slots[index].let_go());
+                if is_done || !state.is_wanted(index) {
+                    self.dismiss(&mut state, index, &mut aftermath);
                 }
             }
         }
@@ -571,6 +572,17 @@ impl Core {
         }
         for (link, worker) in aftermath.stops {
             self.stop(&link, &worker);
+        }
+    }
+
+    /// The worker of a slot is not needed, whether it is idle or has not come yet.
+    fn dismiss(&self, state: &mut State, index: usize, aftermath: &mut Aftermath) {
+        if state.is_idle(index) {
+            aftermath.stops.extend(state.slots[index].let_go());
+        }
+        let slot = &state.slots[index];
+        if let (Stage::Starting, Some(worker)) = (&slot.stage, &slot.worker) {
+            worker.kill();
         }
     }
 

@@ -223,7 +223,7 @@ impl Core {
     pub(super) fn starting(&self, index: usize, worker: &Worker) {
         let mut state = self.state();
         state.slots[index].worker = Some(worker.clone());
-        if state.phase == Phase::Terminated {
+        if !state.needs(index) {
             worker.kill();
         }
     }

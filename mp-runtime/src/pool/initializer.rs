@@ -135,11 +135,14 @@ fn wait(events: &Events) -> End {
             Event::Ended(records, reply) => (records, reply, true),
             Event::Broken(reason) => return End::Broken(reason),
         };
-        let is_answer = |record: &Record| {
-            record.chunk == INITIALIZER_CHUNK && record.status != Status::ChunkEnd
-        };
-        match records.into_iter().find(is_answer) {
-            _ if is_lost => return End::Lost,
+        if is_lost {
+            return End::Lost;
+        }
+        let mut records = records.into_iter();
+        match records.find(|record| record.chunk == INITIALIZER_CHUNK) {
+            Some(record) if record.status == Status::ChunkEnd => {
+                return End::Broken("it did not say what became of it".into());
+            }
             Some(record) => return End::Answered(record, reply),
             None => {}
         }
