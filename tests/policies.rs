@@ -1308,6 +1308,12 @@ fn promise_16_a_pool_ends_while_its_workers_are_in_their_initializers() {
             assert_eq!(task.join().expect("it was submitted before"), number);
         }
         until_alive(&own, 0);
+
+        // A worker that has nothing to do is not waited for, however long it takes to begin.
+        let (pool, own, _go, tasks) = beginning_pool();
+        assert!(tasks.iter().all(Task::cancel));
+        pool.join().expect("all is done");
+        until_alive(&own, 0);
     });
 }
 
