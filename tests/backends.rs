@@ -241,11 +241,79 @@ fn initializers_run_in_every_worker() {
             }
             let error = builder.build().expect_err("more must not start");
             assert_eq!(error.kind(), ErrorKind::Initializer);
-            assert!(error.to_string().contains("2 are enough"), "{error}");
+            assert!(error.to_string().contains(" are enough"), "{error}");
             let error = pool.resize(3).err();
             let kind = (backend != Backend::Inline).then_some(ErrorKind::Initializer);
             assert_eq!(error.map(|error| error.kind()), kind);
             assert_eq!(pool.apply(square, (3,)).expect("it is as it was"), 9);
         }
+    });
+}
+
+#[mp::process_fn]
+fn count_and_fail(runs: Shared<AtomicU64>, number: u64) {
+    runs.fetch_add(1, Ordering::SeqCst);
+    assert!(number < 5, "{number} is too large");
+}
+
+#[mp::test]
+fn without_workers_nothing_runs_after_the_first_error() {
+    within(LIMIT, || {
+        let pool = pool(Backend::Inline);
+        let runs = Shared::new(AtomicU64::new(0)).expect("there is memory");
+        let items = (0..100).map(|number| (runs.clone(), number));
+        let error = pool.starmap(count_and_fail, items).expect_err("most fail");
+        assert_eq!((error.kind(), error.item()), (ErrorKind::Panicked, Some(5)));
+        assert_eq!(runs.load(Ordering::SeqCst), 6);
+    });
+}
+
+#[mp::process_fn]
+fn count_and_nap(runs: Shared<AtomicU64>) {
+    runs.fetch_add(1, Ordering::SeqCst);
+    std::thread::sleep(Duration::from_millis(5));
+}
+
+#[mp::test]
+fn without_workers_terminate_ends_retries_as_well() {
+    within(LIMIT, || {
+        let pool = pool(Backend::Inline);
+        let runs = Shared::new(AtomicU64::new(0)).expect("there is memory");
+        let options = TaskOptions::new()
+            .timeout(Duration::from_millis(1))
+            .retries(u32::MAX);
+        std::thread::scope(|scope| {
+            let call = || pool.with(options).apply(count_and_nap, (runs.clone(),));
+            let call = scope.spawn(call);
+            until(|| runs.load(Ordering::SeqCst) > 2);
+            pool.terminate();
+            let error = call
+                .join()
+                .expect("it does not panic")
+                .expect_err("it takes too long");
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+        });
+    });
+}
+
+/// Takes more than the 2 MiB that a thread has by default: each call has a frame above 4 KiB.
+fn deeper(depth: usize) -> usize {
+    let frame = std::hint::black_box([depth; 512]);
+    match depth {
+        0 => 0,
+        _ => deeper(depth - 1) + usize::from(frame[depth % 512] == depth),
+    }
+}
+
+#[mp::process_fn]
+fn deep(depth: usize) -> usize {
+    deeper(depth)
+}
+
+#[mp::test]
+fn threads_have_the_stack_of_a_main_thread() {
+    within(LIMIT, || {
+        let pool = pool(Backend::Threads);
+        assert_eq!(pool.apply(deep, (700,)).expect("there is room"), 700);
     });
 }

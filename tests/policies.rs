@@ -834,6 +834,30 @@ fn a_pool_grows_and_shrinks_while_it_is_busy() {
     });
 }
 
+#[mp::process_fn]
+fn begin_slowly() {
+    thread::sleep(Duration::from_millis(50));
+}
+
+#[mp::test]
+fn a_pool_that_grows_while_a_worker_is_let_go_that_has_not_come_blames_nobody() {
+    within(LIMIT, || {
+        let pool = builder(2)
+            .initializer(begin_slowly, ())
+            .max_tasks_per_worker(1)
+            .build()
+            .expect("a pool can be started");
+        for _ in 0..10 {
+            // Each makes its worker go, so that another one is in its initializer.
+            pool.map(echo, 0..2).expect("nothing fails");
+            pool.resize(1).expect("it is open");
+            pool.resize(2).expect("its workers come");
+            assert_eq!(pool.workers().len(), 2);
+        }
+        pool.join().expect("all is done");
+    });
+}
+
 #[mp::test]
 fn a_pool_that_grows_again_at_once_has_its_workers() {
     within(LIMIT, || {
@@ -1245,6 +1269,21 @@ fn stats_add_up_at_every_moment() {
     });
 }
 
+#[mp::test]
+fn promise_04_a_worker_that_does_not_begin_is_given_up_where_there_is_a_time_limit() {
+    within(LIMIT, || {
+        let pool = builder(1)
+            .task_timeout(Duration::from_millis(100))
+            .build()
+            .expect("a pool can be started");
+        signal(pool.workers()[0].id, Signal::SIGSTOP);
+        // It is not the fault of the item.
+        assert_eq!(pool.apply(echo, (3,)).expect("another worker runs it"), 3);
+        assert_eq!(pool.stats().restarts, 1);
+        pool.join().expect("all is done");
+    });
+}
+
 // Ends.
 
 /// Waits in all runs but the first ones.
@@ -1542,6 +1581,7 @@ fn program_that_forks() {
         let mut lazy = pool.imap(echo, 0..);
         assert_eq!(lazy.next().expect("it is endless").expect("it works"), 0);
         let other = Pool::new(1).expect("a pool can be started");
+        mp::pool::apply(echo, (1,)).expect("it can be made");
         // Nothing is under way in the other threads when this one forks.
         until(|| numbers(&pool.stats())[..2] == [0, 1]);
         // SAFETY: the child leaves by `_exit`, and uses nothing that another thread may have locked.
@@ -1606,8 +1646,16 @@ fn use_in_fork(
     check(lazy.find_map(Result::err));
     pool.close();
     pool.terminate();
-    assert!(held.is_some_and(|task| !task.cancel()));
+    let held = held.expect("there is one");
+    assert!(!held.cancel());
+    held.wait();
+    assert!(!held.wait_timeout(LIMIT));
+    check(mp::wait_any(&[&held], None).err());
+    check(mp::as_completed([held]).next().and_then(Result::err));
     drop(lazy);
+    // The pool of the process is made anew.
+    let number = mp::pool::apply(echo, (2,)).expect("it is its own");
+    assert_eq!(number, 2);
     check(other.join().err());
     drop(pool);
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// assert_eq!(error.to_string(), "a pool of 0 workers cannot run anything: ask for at least one");
 /// ```
 #[derive(Clone)]
-pub struct Error(Box<Report>);
+pub struct Error(Arc<Report>);
 
 #[derive(Clone)]
 struct Report {
@@ -85,7 +85,7 @@ pub enum ErrorKind {
 impl Error {
     /// An error of this kind whose sentence is `message`.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Error {
-        Error(Box::new(Report {
+        Error(Arc::new(Report {
             kind,
             message: message.into(),
             panic: None,
@@ -98,33 +98,38 @@ impl Error {
         }))
     }
 
+    /// Its own report: a clone of an error shares that of the original.
+    fn report(&mut self) -> &mut Report {
+        Arc::make_mut(&mut self.0)
+    }
+
     pub(crate) fn with_panic(mut self, panic: Panic) -> Error {
-        self.0.panic = Some(panic);
+        self.report().panic = Some(panic);
         self
     }
 
     pub(crate) fn with_process_id(mut self, process_id: u32) -> Error {
-        self.0.process_id = Some(process_id);
+        self.report().process_id = Some(process_id);
         self
     }
 
     pub(crate) fn with_exit_status(mut self, status: Option<ExitStatus>) -> Error {
-        self.0.exit_status = status;
+        self.report().exit_status = status;
         self
     }
 
     pub(crate) fn with_function(mut self, function: &'static str) -> Error {
-        self.0.function = Some(function);
+        self.report().function = Some(function);
         self
     }
 
     pub(crate) fn with_item(mut self, item: Option<usize>) -> Error {
-        self.0.item = item;
+        self.report().item = item;
         self
     }
 
     pub(crate) fn with_stderr(mut self, tail: Option<String>) -> Error {
-        self.0.stderr = tail.map(Arc::from);
+        self.report().stderr = tail.map(Arc::from);
         self
     }
 
@@ -132,14 +137,15 @@ impl Error {
         mut self,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Error {
-        self.0.source = Some(Arc::new(source));
+        self.report().source = Some(Arc::new(source));
         self
     }
 
     /// The same, as what made an initializer fail.
     pub(crate) fn of_initializer(mut self) -> Error {
-        self.0.kind = ErrorKind::Initializer;
-        self.0.message = format!("the initializer failed: {}", self.0.message);
+        let report = self.report();
+        report.kind = ErrorKind::Initializer;
+        report.message = format!("the initializer failed: {}", report.message);
         self
     }
 

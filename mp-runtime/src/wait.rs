@@ -102,6 +102,7 @@ impl<R> Waits for Task<R> {
     }
 
     fn is_ready(&self, _was_signed: bool) -> Result<bool, Error> {
+        self.require_waitable()?;
         Ok(self.is_finished())
     }
 

@@ -12,8 +12,8 @@ use super::message::{
 use crate::os::{crowd, packet};
 use crate::wire::{Handles, Inbox, Outbox, Payload};
 
-/// Results wait no longer than this for others to be sent with them, and never past the end of
-/// their chunk.
+/// Results that wait for others go out with the first item that ends later than this after the last
+/// ones went, and at the end of their chunk. So they wait for an item that takes long.
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Receives calls and sends results.

@@ -1,13 +1,17 @@
 //! What a process may use: memory, processors.
 
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// Processors are numbered below this (`CPU_SETSIZE` of glibc).
 pub(crate) const CPU_LIMIT: usize = 1024;
+
+/// A limit above this is none: nobody needs such a stack.
+const MAX_STACK: u64 = 1 << 30;
 
 /// Limits the private memory this process may have writable at a time, in bytes (`RLIMIT_DATA`:
 /// heap, private anonymous mappings and stacks of threads; not shared memory, not code).
@@ -27,6 +31,15 @@ pub(crate) fn pin(cpus: &[usize]) -> io::Result<()> {
 /// How many processors this process may use: affinity and the quota of its cgroups.
 pub(crate) fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// How large the stack of a main thread may grow, in bytes (`RLIMIT_STACK`; 8 MiB, what Linux gives, where there is no
+/// limit).
+pub(crate) fn main_stack() -> usize {
+    const USUAL: u64 = 8 << 20;
+    let limit = getrlimit(Resource::RLIMIT_STACK).map_or(USUAL, |(soft, _)| soft);
+    let bytes = if limit > MAX_STACK { USUAL } else { limit };
+    usize::try_from(bytes).unwrap_or(USUAL as usize)
 }
 
 /// The processors that this thread may run on, by number.
@@ -53,6 +66,22 @@ pub(crate) fn out_of_memory_kills() -> Option<u64> {
         .trim()
         .parse()
         .ok()
+}
+
+/// Whether the kernel has killed a process of this process's cgroup for lack of memory since it had
+/// killed `before`. Each of these is the cause of one death: a second one does not find it.
+pub(crate) fn claim_kill(before: u64) -> bool {
+    static CLAIMED: AtomicU64 = AtomicU64::new(0);
+    let Some(kills) = out_of_memory_kills() else {
+        return false;
+    };
+    let claim = |claimed: u64| {
+        let base = claimed.max(before);
+        (kills > base).then_some(base + 1)
+    };
+    CLAIMED
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim)
+        .is_ok()
 }
 
 /// How many bytes this process's cgroup may use beyond what it uses and the kernel could not take

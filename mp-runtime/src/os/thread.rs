@@ -18,14 +18,16 @@ pub(crate) fn spawn(
     spawn_without(&SigSet::all(), thread, body)
 }
 
-/// Starts a thread that runs code of the program. It has the stack of any thread of the program, and
-/// takes no signal but those that its own code causes, for which the program may have handlers.
+/// Starts a thread that runs code of the program. It has a stack of so many bytes, or that of any
+/// thread of the program, and takes no signal but those that its own code causes, for which the
+/// program may have handlers.
 ///
 /// # Panics
 ///
 /// If there is a NUL in the name.
 pub(crate) fn spawn_for_program(
     name: &str,
+    stack_bytes: Option<usize>,
     body: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     const OWN: [Signal; 7] = [
@@ -39,7 +41,12 @@ pub(crate) fn spawn_for_program(
     ];
     let mut masked = SigSet::all();
     OWN.into_iter().for_each(|signal| masked.remove(signal));
-    spawn_without(&masked, Builder::new().name(name.to_owned()), body)
+    let thread = Builder::new().name(name.to_owned());
+    let thread = match stack_bytes {
+        Some(bytes) => thread.stack_size(bytes),
+        None => thread,
+    };
+    spawn_without(&masked, thread, body)
 }
 
 fn spawn_without(
@@ -65,7 +72,7 @@ impl<T: Clone> PerProcess<T> {
     }
 
     /// The one of this process; if it cannot be made the next call tries again.
-    pub(crate) fn get_or_try_init(&self, make: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(crate) fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own_id = std::process::id();
         if let Some((process_id, value)) = &*made

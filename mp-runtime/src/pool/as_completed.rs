@@ -39,6 +39,11 @@ impl Finished {
         }
     }
 
+    /// The next one that is finished, if there is one.
+    fn try_next(&self) -> Option<usize> {
+        self.state().places.pop_front()
+    }
+
     /// The next one that is finished; waits until there is one.
     fn next(&self) -> usize {
         let mut state = self.state();
@@ -108,20 +113,26 @@ pub struct AsCompleted<R> {
     tasks: Vec<Option<Task<R>>>,
     finished: Arc<Finished>,
     left: usize,
+    /// The process that waits.
+    process_id: u32,
 }
 
 impl<R> AsCompleted<R> {
     fn new(tasks: Vec<Option<Task<R>>>) -> AsCompleted<R> {
         let finished = Arc::new(Finished::default());
         for (place, task) in tasks.iter().enumerate() {
-            if let Some(task) = task {
-                task.tell_when_finished(Watcher::Finished(Arc::clone(&finished), place));
+            match task {
+                Some(task) if task.require_waitable().is_ok() => {
+                    task.tell_when_finished(Watcher::Finished(Arc::clone(&finished), place));
+                }
+                _ => finished.add(place),
             }
         }
         AsCompleted {
             left: tasks.len(),
             tasks,
             finished,
+            process_id: std::process::id(),
         }
     }
 }
@@ -134,7 +145,14 @@ impl<R> Iterator for AsCompleted<R> {
             return None;
         }
         self.left -= 1;
-        let place = self.finished.next();
+        let place = match self.finished.try_next() {
+            Some(place) => place,
+            // In a fork of the program no more come: their `join` says so.
+            None if std::process::id() != self.process_id => {
+                self.tasks.iter().position(Option::is_some)?
+            }
+            None => self.finished.next(),
+        };
         self.tasks.get_mut(place)?.take().map(Task::join)
     }
 

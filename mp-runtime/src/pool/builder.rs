@@ -43,7 +43,8 @@ pub enum Backend {
     /// Threads of this process, for functions that need no fence around them: they start at once
     /// and see the globals of the program. What would end a worker's process ends the program. A
     /// thread cannot be killed: a call that is cancelled or takes too long is let go of and goes on,
-    /// unseen, until it returns, while another thread takes its place.
+    /// unseen, until it returns, while another thread takes its place. A function must not wait for
+    /// the pool it runs in, which may wait for the function.
     Threads,
     /// The thread that asks, at the moment it asks, one item after the other: for debugging. A call
     /// that takes too long is an error all the same, once it has returned.

@@ -125,7 +125,7 @@ impl Callbacks {
     /// Starts the thread that it is `Draining` by.
     fn start(self: &Arc<Self>) {
         let own = Arc::clone(self);
-        if thread::spawn_for_program("mp-callbacks", move || own.drain()).is_ok() {
+        if thread::spawn_for_program("mp-callbacks", None, move || own.drain()).is_ok() {
             return;
         }
         let own = Arc::clone(self);

@@ -398,7 +398,7 @@ impl Core {
         }
         let mut state = self.state();
         let (ended, slots) = state.life.cancel(job, &self.not_wanted(job));
-        let any = !ended.outcomes.is_empty() || !slots.is_empty();
+        let any = ended.counts() != (0, 0) || !slots.is_empty();
         for slot in slots {
             if let Some(worker) = &state.slots[slot].worker {
                 worker.kill();
@@ -556,14 +556,13 @@ impl Core {
             self.changed.notify_all();
         }
         // Under the lock: each item is in one place whenever somebody counts.
-        for Ended { outcomes, .. } in &aftermath.ended {
-            self.counters.count(outcomes);
+        for ended in &aftermath.ended {
+            let (done, failed) = ended.counts();
+            self.counters.count(done, failed);
         }
         drop(state);
         // First what others wait for: nothing that goes wrong with a call may hold it back.
-        for Ended { job, outcomes } in aftermath.ended {
-            job.deliver(outcomes);
-        }
+        aftermath.ended.into_iter().for_each(Ended::deliver);
         for dispatch in aftermath.calls {
             dispatch.link.call(dispatch.call, dispatch.handles);
             if let Some(limit) = dispatch.timeout {
@@ -580,8 +579,9 @@ impl Core {
         if state.is_idle(index) {
             aftermath.stops.extend(state.slots[index].let_go());
         }
-        let slot = &state.slots[index];
+        let slot = &mut state.slots[index];
         if let (Stage::Starting, Some(worker)) = (&slot.stage, &slot.worker) {
+            slot.is_dismissed = true;
             worker.kill();
         }
     }
@@ -614,7 +614,9 @@ impl Core {
 
     /// Counts what never was with a worker of another process, and brings it to whoever waits for it.
     pub(super) fn deliver(&self, job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) {
-        self.counters.count(&outcomes);
+        let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err());
+        let failed = failed.count();
+        self.counters.count(outcomes.len() - failed, failed);
         job.deliver(outcomes);
     }
 

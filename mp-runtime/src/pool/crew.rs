@@ -28,6 +28,14 @@ pub(super) enum Need {
 }
 
 impl State {
+    /// Forgets slots at the end that are not needed and have stopped.
+    fn trim(&mut self) {
+        let is_over = |slot: &Slot| slot.stage.is_stopped();
+        while self.slots.len() > self.target && self.slots.last().is_some_and(is_over) {
+            self.slots.pop();
+        }
+    }
+
     /// Whether the worker of this slot, if it has one, is given work.
     pub(super) fn is_wanted(&self, index: usize) -> bool {
         // What the last worker of a closed pool left must not be left to nobody.
@@ -96,7 +104,8 @@ impl Core {
     }
 
     /// Tells slots that may not be needed any more, and their workers if they are idle.
-    fn changed_need(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+    fn changed_need(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        state.trim();
         self.notify();
         self.settle(state, Aftermath::default());
     }
@@ -224,8 +233,14 @@ impl Core {
         let mut state = self.state();
         state.slots[index].worker = Some(worker.clone());
         if !state.needs(index) {
+            state.slots[index].is_dismissed = true;
             worker.kill();
         }
+    }
+
+    /// Whether the worker that could not be started was not to be; once.
+    pub(super) fn was_dismissed(&self, index: usize) -> bool {
+        std::mem::take(&mut self.state().slots[index].is_dismissed)
     }
 
     /// That worker has ended before it was ready.
@@ -237,6 +252,7 @@ impl Core {
     pub(super) fn ready(self: &Arc<Self>, index: usize, link: Arc<Link>) {
         let mut state = self.state();
         let slot = &mut state.slots[index];
+        slot.is_dismissed = false;
         slot.link = Some(link);
         slot.stage = Stage::Ready;
         slot.tasks_left = self.config.max_tasks;
@@ -358,6 +374,7 @@ impl Core {
             // Nothing is left that could run anything, without an orderly end.
             state.phase = Phase::Terminated;
         }
+        state.trim();
         self.notify();
         self.settle(state, aftermath);
     }

@@ -1,25 +1,19 @@
 //! The process-wide pool: made at first use, with the default number of workers.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
-
 use super::{Pool, Task, TaskOptions, WithOptions};
 use crate::error::Error;
+use crate::os::thread::PerProcess;
 use crate::registry::ProcessFn;
 
-/// The pool, made if it was not. It lives as long as the process.
+/// The pool of this process, made if it was not; a fork of the program gets its own. It lives as long
+/// as the process.
 fn pool() -> Result<&'static Pool, Error> {
-    static POOL: OnceLock<Pool> = OnceLock::new();
-    static MAKING: Mutex<()> = Mutex::new(());
-    if let Some(pool) = POOL.get() {
-        return Ok(pool);
-    }
+    static POOL: PerProcess<&'static Pool> = PerProcess::new();
     // A failure is not kept: the next call tries again.
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(pool) = POOL.get() {
-        return Ok(pool);
-    }
-    let made = Pool::builder().name("mp").build()?;
-    Ok(POOL.get_or_init(|| made))
+    POOL.get_or_try_init(|| {
+        let made = Pool::builder().name("mp").build()?;
+        Ok(&*Box::leak(Box::new(made)))
+    })
 }
 
 /// [`Pool::with`] on the process-wide pool.

@@ -19,8 +19,8 @@ pub(super) struct Window<F: ProcessFn, I> {
     feed: Feed,
     wanted: Wanted,
     arrived: VecDeque<(usize, Outcome)>,
-    /// How many items may be pulled and not consumed.
-    size: usize,
+    /// How many items a chunk has.
+    chunk: usize,
     consumed: usize,
     reader: Reader<F::Output>,
     /// The program forked, and this is a copy that was told so.
@@ -40,7 +40,6 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             Chunking::Fixed(size) => size,
             Chunking::Automatic => 1,
         };
-        let chunks = CHUNKS_AHEAD.saturating_mul(core.worker_count());
         let reader = job.reader(F::__decode);
         Ok(Window {
             items: items.fuse(),
@@ -50,7 +49,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
                 job,
             },
             arrived: VecDeque::new(),
-            size: chunk.saturating_mul(chunks),
+            chunk,
             consumed: 0,
             reader,
             is_of_another_process: false,
@@ -64,7 +63,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
         // more than needed, so that a slow iterator does not hold back what is there.
         let mut must_pull = true;
         loop {
-            let has_room = self.feed.count - self.consumed < self.size;
+            let has_room = self.feed.count - self.consumed < self.size();
             if has_room && (must_pull || !is_served(&self.arrived)) && self.pull() {
                 must_pull = false;
                 self.arrived.extend(self.wanted.job.take().outcomes);
@@ -88,6 +87,12 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             }
             self.arrived.extend(arrived);
         }
+    }
+
+    /// How many items may be pulled and not consumed, by as many workers as there are now.
+    fn size(&self) -> usize {
+        let chunks = CHUNKS_AHEAD.saturating_mul(self.wanted.core.worker_count());
+        self.chunk.saturating_mul(chunks)
     }
 
     /// Feeds one item, if there is one.

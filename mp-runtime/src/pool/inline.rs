@@ -55,11 +55,7 @@ pub(super) fn run(core: &Core, job: &Arc<Job>, piece: &Piece) {
     let here = &core.here;
     here.left.fetch_add(piece.range.len(), Ordering::Relaxed);
     for position in piece.range.clone() {
-        let is_over = core.state().phase == Phase::Terminated;
-        let outcome = match is_over {
-            true => Err(core.terminated()),
-            false => try_item(core, job, piece, position),
-        };
+        let outcome = try_item(core, job, piece, position);
         here.left.fetch_sub(1, Ordering::Relaxed);
         core.deliver(job, vec![(piece.segment.number(position), outcome)]);
     }
@@ -75,6 +71,9 @@ fn try_item(core: &Core, job: &Job, piece: &Piece, position: usize) -> Outcome {
     let who = Who::runs(&core.config.title(0), &here.info, job.function).of(job.place(number));
     let mut retried = 0;
     loop {
+        if core.state().phase == Phase::Terminated {
+            return Err(core.terminated());
+        }
         here.running.fetch_add(1, Ordering::Relaxed);
         let begin = Instant::now();
         let (record, reply) = run_here(

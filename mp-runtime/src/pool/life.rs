@@ -38,6 +38,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,53 @@ const MAX_UNSTARTED: u32 = 10;
 pub(super) struct Ended {
     pub(super) job: Arc<Job>,
     /// By the place of the item.
-    pub(super) outcomes: Vec<(usize, Outcome)>,
+    outcomes: Vec<(usize, Outcome)>,
+    /// What ended with one and the same error: this takes no longer for a million items.
+    failed: Option<(VecDeque<Piece>, Error)>,
+    /// What is left of a hand, to be freed when no lock is held.
+    remains: Option<Hand>,
+}
+
+impl Ended {
+    /// How many items have a result, and how many failed.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let pieces = self.failed.iter().flat_map(|(pieces, _)| pieces);
+        let failed: usize = pieces.map(|piece| piece.range.len()).sum();
+        let is_failed = |(_, outcome): &&(usize, Outcome)| outcome.is_err();
+        let errors = self.outcomes.iter().filter(is_failed).count();
+        (self.outcomes.len() - errors, errors + failed)
+    }
+
+    /// Brings all of it to whoever waits for it.
+    pub(super) fn deliver(mut self) {
+        let outcomes = self.take_outcomes();
+        self.job.deliver(outcomes);
+    }
+
+    /// All that ended, by the place of the item.
+    fn take_outcomes(&mut self) -> Vec<(usize, Outcome)> {
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        if let Some((pieces, error)) = self.failed.take() {
+            outcomes.extend(failed_pieces(&pieces, &error));
+        }
+        outcomes
+    }
+
+    fn of(job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) -> Ended {
+        Ended {
+            job: Arc::clone(job),
+            outcomes,
+            failed: None,
+            remains: None,
+        }
+    }
+
+    fn failed(job: &Arc<Job>, pieces: VecDeque<Piece>, error: &Error) -> Ended {
+        Ended {
+            failed: Some((pieces, error.clone())),
+            ..Ended::of(job, Vec::new())
+        }
+    }
 }
 
 /// All items of a pool that have not ended.
@@ -113,7 +160,7 @@ impl Hand {
     }
 
     /// How many of its items have not ended.
-    fn left(&self) -> usize {
+    pub(super) fn left(&self) -> usize {
         self.piece.range.len() - self.done
     }
 
@@ -236,13 +283,10 @@ impl Life {
             };
             outcomes.extend(hand.fail(&error));
         }
-        let ended = Ended {
-            job: Arc::clone(&hand.job),
-            outcomes,
-        };
+        let mut ended = Ended::of(&hand.job, outcomes);
         let chunk_end = has_ended.then(|| hand.piece.range.len());
         if has_ended {
-            *place = None;
+            ended.remains = place.take();
         }
         Some(Progress { ended, chunk_end })
     }
@@ -293,21 +337,15 @@ impl Life {
                 }
             }
         }
-        let ended = Ended {
-            job: hand.job,
-            outcomes,
-        };
+        let mut ended = Ended::of(&hand.job, outcomes);
+        ended.remains = Some(hand);
         Some(Loss { ended, has_begun })
     }
 
     /// Ends what waits of a job with this error, and dooms the workers that have more of it: those
     /// slots are to be killed.
     pub(super) fn cancel(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<usize>) {
-        let removed = self.queue.remove(job);
-        let ended = Ended {
-            job: Arc::clone(job),
-            outcomes: failed_pieces(&removed, error),
-        };
+        let ended = Ended::failed(job, self.queue.remove(job), error);
         let slots = self.slots_with(job);
         let doomed = slots
             .into_iter()
@@ -318,11 +356,7 @@ impl Life {
     /// Nobody wants what has not ended of a job: what waits ends with this error, and what is left of
     /// it in these slots need not begin.
     pub(super) fn abandon(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<usize>) {
-        let removed = self.queue.remove(job);
-        let ended = Ended {
-            job: Arc::clone(job),
-            outcomes: failed_pieces(&removed, error),
-        };
+        let ended = Ended::failed(job, self.queue.remove(job), error);
         let slots = self.slots_with(job);
         for &slot in &slots {
             self.hands[slot]
@@ -335,10 +369,9 @@ impl Life {
     /// Nobody will run what waits: it ends with this error.
     pub(super) fn refuse(&mut self, error: &Error) -> Vec<Ended> {
         let waiting = self.queue.drain();
-        let ended = waiting.into_iter().map(|(job, pieces)| Ended {
-            outcomes: failed_pieces(&pieces, error),
-            job,
-        });
+        let ended = waiting
+            .into_iter()
+            .map(|(job, pieces)| Ended::failed(&job, pieces, error));
         ended.collect()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
+use super::Backend;
 use super::core::Core;
 use super::job::{Chunking, Job, Outcome, Reader};
 use super::segment::{Segment, SegmentBuilder};
@@ -66,6 +67,8 @@ impl Feed {
             return true;
         }
         let size = match self.job.chunking {
+            // What one item comes to is known before the next one runs.
+            _ if self.core.config.backend == Backend::Inline => 1,
             Chunking::Fixed(size) => size,
             Chunking::Automatic => self.segment_size,
         };

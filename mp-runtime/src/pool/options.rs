@@ -44,14 +44,20 @@ impl TaskOptions {
     }
 
     /// How many items a worker gets at a time; 0 counts as 1. Default: 1 for `imap` and
-    /// `imap_unordered`; for the other methods it follows the duration of the items.
+    /// `imap_unordered`; for the other methods it follows the duration of the items. Results of a
+    /// chunk may come together, when an item that takes long has ended behind them.
     pub fn chunk_size(mut self, items: usize) -> TaskOptions {
         self.chunk_size = Some(items.max(1));
         self
     }
 
-    /// How long one call may run; then its worker is killed and replaced, and the call is
-    /// [`TimedOut`](crate::error::ErrorKind::TimedOut). Default: no limit.
+    /// How long one call may run, from the moment it begins; then its worker is killed and replaced,
+    /// and the call is [`TimedOut`](crate::error::ErrorKind::TimedOut). Default: no limit.
+    ///
+    /// A worker that does not even begin, since it was stopped, say, is killed after five seconds
+    /// more, and what it was sent goes to another one. An item that ends just when its worker is
+    /// being killed for it has its result; if the next one of its chunk had begun by then it begins
+    /// again.
     pub fn timeout(mut self, timeout: Duration) -> TaskOptions {
         self.timeout = Some(timeout);
         self

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::libc;
+
 use super::Backend;
 use super::core::Core;
 use super::crew::Need;
@@ -13,8 +15,13 @@ use crate::process::{Death, LaunchSpec, Role, Worker, short_life, start_thread};
 
 /// So many starts in a row may fail before a slot gives up until there is new work.
 const MAX_FAILED_STARTS: u32 = 4;
-/// The pause after the first failed start; it doubles with each.
+/// So many if it is this process that cannot start one: it may have descriptors and memory again
+/// soon. With the pauses these are about ten seconds.
+const MAX_FAILED_STARTS_HERE: u32 = 12;
+/// The pause after the first failed start; it doubles with each, ...
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// ... up to this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
 /// A worker that lives shorter than this and runs nothing counts as a failed start.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
 
@@ -25,6 +32,9 @@ pub(super) struct Slot {
     pub(super) stage: Stage,
     /// No worker of it was ready yet since it was opened, and somebody waits for that.
     pub(super) is_opening: bool,
+    /// The worker that is being started was killed, since it was not needed any more; should it be
+    /// needed again, that is no failure.
+    pub(super) is_dismissed: bool,
     /// Its process, from the start on.
     pub(super) worker: Option<Worker>,
     /// The way to its process, once it is there; gone when it was told to stop.
@@ -33,6 +43,8 @@ pub(super) struct Slot {
     pub(super) tasks_left: Option<usize>,
     /// When a timer is due that looks at how long its item has run.
     pub(super) timer: Option<Instant>,
+    /// Since when nothing of what it has was seen running, where there is a time limit.
+    pub(super) silent_since: Option<Instant>,
     /// When its worker got what it has.
     pub(super) since: Option<Instant>,
     /// How long its workers have had something before that.
@@ -85,10 +97,12 @@ impl Slot {
             title,
             stage: Stage::Starting,
             is_opening: true,
+            is_dismissed: false,
             worker: None,
             link: None,
             tasks_left: None,
             timer: None,
+            silent_since: None,
             since: None,
             busy: Duration::ZERO,
         }
@@ -113,6 +127,7 @@ impl Slot {
 
     /// Its worker has nothing more; tells how long it had it.
     pub(super) fn rest(&mut self) -> Duration {
+        self.silent_since = None;
         let took = self
             .since
             .take()
@@ -162,20 +177,36 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
                 }
                 short_life(worker.info(), &death)
             }
+            Err(_) if core.was_dismissed(index) => continue,
             Err(error) => error,
         };
         failed_starts += 1;
         if core.cannot_open(index, &error) {
             break;
         }
-        if failed_starts < MAX_FAILED_STARTS {
-            core.pause(index, FIRST_PAUSE * 2_u32.pow(failed_starts - 1));
+        let most = match is_for_want_of_resources(&error) {
+            true => MAX_FAILED_STARTS_HERE,
+            false => MAX_FAILED_STARTS,
+        };
+        if failed_starts < most {
+            let pause = FIRST_PAUSE * 2_u32.pow(failed_starts.min(10) - 1);
+            core.pause(index, pause.min(LONGEST_PAUSE));
         } else {
             core.wait_for_work(index, error);
         }
     }
     // `need` and `cannot_open` have said so to the pool.
     std::mem::forget(ending);
+}
+
+/// Whether a system call of this process failed that may succeed later.
+fn is_for_want_of_resources(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    let code = source.and_then(std::io::Error::raw_os_error);
+    code.is_some_and(|code| {
+        [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN].contains(&code)
+    })
 }
 
 /// Starts a worker.

@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::job::Outcome;
-
 /// What a pool has done and has to do; from [`Pool::stats`](super::Pool::stats).
 ///
 /// Every item that was submitted is counted in exactly one of `queued`, `running`, `done` and
@@ -50,17 +48,12 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn count(&self, outcomes: &[(usize, Outcome)]) {
-        let failed = outcomes
-            .iter()
-            .filter(|(_, outcome)| outcome.is_err())
-            .count();
+    pub(super) fn count(&self, done: usize, failed: usize) {
         // Most of the time nothing fails.
         if failed > 0 {
             self.failed.fetch_add(failed, Ordering::Relaxed);
         }
-        self.done
-            .fetch_add(outcomes.len() - failed, Ordering::Relaxed);
+        self.done.fetch_add(done, Ordering::Relaxed);
     }
 
     /// A result that was counted is none: it cannot be decoded.

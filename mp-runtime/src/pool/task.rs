@@ -210,6 +210,14 @@ impl<R> Task<R> {
         self.tell_when_finished(Watcher::Bell(Arc::clone(bell)));
     }
 
+    /// Whether its end can be waited for: in a fork of the program it does not come.
+    pub(crate) fn require_waitable(&self) -> Result<(), Error> {
+        match self.is_finished() {
+            true => Ok(()),
+            false => self.job.require_owner(),
+        }
+    }
+
     pub(super) fn tell_when_finished(&self, watcher: Watcher) {
         self.job.tell_when_finished(watcher);
     }

@@ -3,13 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::core::Core;
+use super::core::{Core, State};
 use super::life::Doom;
 use crate::link::Link;
 use crate::process::{Worker, call_at};
 
 /// Timers are not set closer than this, so that they cannot keep their thread from anything else.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
+
+/// A worker that was sent a call has so long beyond the time limit to begin with an item of it; then
+/// it is stuck, stopped by a signal say. A large call may take longer to arrive.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
+const LARGE_CALL_BYTES: usize = 64 << 10;
 
 /// A worker that was told to stop has so long for what the program does at its exit.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,11 +26,14 @@ impl Core {
             return;
         };
         let mut state = self.state();
-        let timer = &mut state.slots[index].timer;
-        if timer.is_some_and(|timer| timer <= due) {
+        // A slot that is not needed any more is not there any more.
+        let Some(slot) = state.slots.get_mut(index) else {
+            return;
+        };
+        if slot.timer.is_some_and(|timer| timer <= due) {
             return;
         }
-        *timer = Some(due);
+        slot.timer = Some(due);
         drop(state);
         let core = Arc::downgrade(self);
         // The watch runs, since the pool has workers.
@@ -38,34 +46,42 @@ impl Core {
 
     fn check_timeout(self: &Arc<Self>, index: usize, due: Instant) {
         let mut state = self.state();
-        let slot = &mut state.slots[index];
-        if slot.timer != Some(due) {
-            return;
-        }
-        slot.timer = None;
-        let (Some(worker), Some(link)) = (slot.worker.clone(), slot.link.clone()) else {
+        let State { life, slots, .. } = &mut *state;
+        let Some(slot) = slots.get_mut(index).filter(|slot| slot.timer == Some(due)) else {
             return;
         };
-        let Some((chunk, limit)) = state
-            .life
-            .hand(index)
-            .and_then(|hand| Some((hand.chunk, hand.job.timeout?)))
+        slot.timer = None;
+        let (Some(worker), Some(link), Some(hand)) = (&slot.worker, &slot.link, life.hand(index))
         else {
             return;
         };
-        let running = link.running().filter(|running| running.chunk == chunk);
-        match running {
+        let Some(limit) = hand.job.timeout else {
+            return;
+        };
+        let after = match link.running().filter(|running| running.chunk == hand.chunk) {
             Some(running) if running.elapsed >= limit => {
                 let item = running.item;
-                state.life.doom(index, Doom::TimedOut { item, limit });
+                life.doom(index, Doom::TimedOut { item, limit });
                 worker.kill();
+                return;
             }
-            running => {
-                let after = running.map_or(limit, |running| limit - running.elapsed);
-                drop(state);
-                self.watch_timeout(index, after);
+            Some(running) => {
+                slot.silent_since = None;
+                limit - running.elapsed
             }
-        }
+            None => {
+                let since = *slot.silent_since.get_or_insert_with(Instant::now);
+                let is_large = hand.piece.segment.byte_count() > LARGE_CALL_BYTES;
+                if since.elapsed() >= BEGIN_TIMEOUT && !is_large && hand.left() > 0 {
+                    // What it has waits for another worker.
+                    worker.kill();
+                    return;
+                }
+                limit.min(BEGIN_TIMEOUT)
+            }
+        };
+        drop(state);
+        self.watch_timeout(index, after);
     }
 
     /// Tells a worker to stop, and sees to it that it does.

@@ -235,10 +235,7 @@ impl Child {
     /// The watch has collected it. To say so again changes nothing.
     pub(super) fn set_ended(&self, status: Option<ExitStatus>) {
         let killed = status.and_then(|status| status.signal()) == Some(libc::SIGKILL);
-        let more_kills = killed
-            && self
-                .out_of_memory_kills
-                .is_some_and(|before| limit::out_of_memory_kills().is_some_and(|now| now > before));
+        let more_kills = killed && self.out_of_memory_kills.is_some_and(limit::claim_kill);
         let exit = Exit {
             status,
             out_of_memory: more_kills.then_some(OutOfMemory::Kernel),

@@ -77,7 +77,7 @@ pub(crate) fn start_thread(
         let message = format!("`{name}` could not be started: {reason}");
         Error::new(ErrorKind::Spawn, message)
     };
-    os::thread::spawn_for_program(name, body)
+    os::thread::spawn_for_program(name, Some(limit::main_stack()), body)
         .map_err(|error| not_started(&error.to_string()).with_source(error))?;
     is_bound
         .recv()

@@ -381,10 +381,10 @@ impl World {
         }
     }
 
-    fn note(&mut self, ended: Ended) {
+    fn note(&mut self, mut ended: Ended) {
         let is_its = |job: &Arc<Job>| Arc::ptr_eq(job, &ended.job);
         let job = self.jobs.iter().position(is_its).expect("it was made here");
-        for (number, outcome) in ended.outcomes {
+        for (number, outcome) in ended.take_outcomes() {
             let kind = outcome.err().map(|error| error.kind());
             let before = self.ends.insert((job, number), kind);
             assert!(before.is_none(), "item {number} of job {job} ended twice");
