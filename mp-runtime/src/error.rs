@@ -150,36 +150,134 @@ impl Error {
     }
 
     /// What kind of failure this is.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn boom(n: u32) { panic!("no {n}") }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let error = pool.apply(boom, (7,)).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::Panicked);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
     /// The panic of the function, for [`ErrorKind::Panicked`].
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn boom(n: u32) {
+    ///     panic!("no {n}")
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let error = pool.apply(boom, (7,)).unwrap_err();
+    /// assert_eq!(error.panic().map(|panic| panic.message()), Some("no 7"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn panic(&self) -> Option<&Panic> {
         self.0.panic.as_ref()
     }
 
     /// The id of the process it happened in.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn boom(n: u32) { panic!("no {n}") }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::new(1)?;
+    /// let worker = pool.workers()[0].id;
+    /// let error = pool.apply(boom, (7,)).unwrap_err();
+    /// assert_eq!(error.process_id(), Some(worker));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn process_id(&self) -> Option<u32> {
         self.0.process_id
     }
 
     /// How that process ended, if it ended.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn leave() {
+    ///     std::process::exit(3);
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let error = pool.apply(leave, ()).unwrap_err();
+    /// assert_eq!(error.exit_status().and_then(|status| status.code()), Some(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.0.exit_status
     }
 
     /// The signal that killed that process.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn fail() {
+    ///     std::process::abort();
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// const SIGABRT: i32 = 6;
+    /// let error = pool.apply(fail, ()).unwrap_err();
+    /// assert_eq!(error.signal(), Some(SIGABRT));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn signal(&self) -> Option<i32> {
         self.0.exit_status.and_then(|status| status.signal())
     }
 
     /// The name of the process function that was running.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn boom(n: u32) { panic!("no {n}") }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let error = pool.apply(boom, (7,)).unwrap_err();
+    /// assert!(error.function().is_some_and(|name| name.ends_with("::boom")));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn function(&self) -> Option<&str> {
         self.0.function
     }
 
     /// The place of the item in what was mapped over, from 0.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn share(parts: u32) -> u32 {
+    ///     100 / parts
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let error = pool.map(share, [5, 2, 0, 4]).unwrap_err();
+    /// assert_eq!(error.item(), Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn item(&self) -> Option<usize> {
         self.0.item
     }
@@ -258,16 +356,54 @@ pub struct Panic {
 
 impl Panic {
     /// What the function panicked with; a placeholder if that was neither a `&str` nor a `String`.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn boom(n: u32) { panic!("no {n}") }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let error = pool.apply(boom, (7,)).unwrap_err();
+    /// assert_eq!(error.panic().expect("it panicked").message(), "no 7");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// Where it panicked, as `file:line:column`.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn boom(n: u32) { panic!("no {n}") }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let error = pool.apply(boom, (7,)).unwrap_err();
+    /// let location = error.panic().and_then(|panic| panic.location());
+    /// // As in "src/main.rs:3:5".
+    /// assert!(location.is_some_and(|place| place.contains(".rs:")));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn location(&self) -> Option<&str> {
         self.location.as_deref()
     }
 
     /// The stack at the panic, where `RUST_BACKTRACE` or `RUST_LIB_BACKTRACE` asks for one.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn boom(n: u32) { panic!("no {n}") }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().env("RUST_BACKTRACE", "1").spawn(boom, (7,))?;
+    /// let error = process.join().unwrap_err();
+    /// assert!(error.panic().is_some_and(|panic| panic.backtrace().is_some()));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn backtrace(&self) -> Option<&str> {
         self.backtrace.as_deref()
     }

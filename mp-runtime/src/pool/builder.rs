@@ -95,18 +95,50 @@ impl PoolBuilder {
     }
 
     /// How many workers. Default: [`cpu_count`].
+    ///
+    /// ```
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(3).build()?;
+    /// assert_eq!(pool.workers().len(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn workers(mut self, workers: usize) -> PoolBuilder {
         self.workers = Some(workers);
         self
     }
 
     /// Its name, in errors and in the names of its workers. Default: `Pool-1` and so on.
+    ///
+    /// ```
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(2).name("render").build()?;
+    /// assert_eq!(pool.workers()[1].name, "render-worker-1");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> PoolBuilder {
         self.name = Some(name.into());
         self
     }
 
     /// What runs its functions. Default: [`Backend::Processes`].
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn worker_id() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(2).backend(mp::Backend::Threads).build()?;
+    /// assert_eq!(pool.apply(worker_id, ())?, std::process::id());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn backend(mut self, backend: Backend) -> PoolBuilder {
         self.backend = backend;
         self
@@ -156,6 +188,20 @@ impl PoolBuilder {
     /// was told to is killed. Default: workers stay.
     ///
     /// Of [`Backend::Threads`] the threads change; [`Backend::Inline`] has nobody to replace.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn worker_id() -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(1).max_tasks_per_worker(1).build()?;
+    /// assert_ne!(pool.apply(worker_id, ())?, pool.apply(worker_id, ())?);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "maxtasksperchild")]
     #[doc(alias = "max_tasks_per_child")]
     pub fn max_tasks_per_worker(mut self, tasks: usize) -> PoolBuilder {
@@ -167,6 +213,22 @@ impl PoolBuilder {
     /// [`Builder::memory_limit`](crate::process::Builder::memory_limit). An item that needs more
     /// fails with [`OutOfMemory`](ErrorKind::OutOfMemory), and its worker is replaced. Default: that
     /// of this process. For processes only.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn allocate(bytes: usize) -> usize {
+    ///     vec![1_u8; bytes].len()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(1).memory_limit(256 << 20).build()?;
+    /// let error = pool.apply(allocate, (1 << 30,)).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::OutOfMemory);
+    /// assert_eq!(pool.apply(allocate, (1 << 20,))?, 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn memory_limit(mut self, bytes: u64) -> PoolBuilder {
         self.memory_limit = Some(bytes);
         self
@@ -174,18 +236,67 @@ impl PoolBuilder {
 
     /// Whether each worker runs on one processor alone, of those that this process may use, in turns
     /// (`sched_setaffinity`). Default: no. [`Backend::Inline`] stays where it is called.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn processors() -> usize {
+    ///     std::thread::available_parallelism().map_or(0, |count| count.get())
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(2).pin_cpus(true).build()?;
+    /// assert_eq!(pool.apply(processors, ())?, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pin_cpus(mut self, pin: bool) -> PoolBuilder {
         self.is_pinned = pin;
         self
     }
 
     /// How long one call may run; see [`TaskOptions::timeout`]. Default: no limit.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn spin() {
+    ///     loop { std::hint::spin_loop() }
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let timeout = std::time::Duration::from_millis(100);
+    /// let pool = mp::Pool::builder().workers(1).task_timeout(timeout).build()?;
+    /// let error = pool.apply(spin, ()).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::TimedOut);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn task_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.tasks = self.tasks.timeout(timeout);
         self
     }
 
     /// How often a call is tried again; see [`TaskOptions::retries`]. Default: 0.
+    ///
+    /// ```
+    /// # use mp::Shared;
+    /// # use std::sync::atomic::{AtomicU32, Ordering};
+    /// #[mp::process_fn]
+    /// fn fail_once(tries: Shared<AtomicU32>) -> String {
+    ///     if tries.fetch_add(1, Ordering::SeqCst) == 0 {
+    ///         std::process::abort();
+    ///     }
+    ///     "done".into()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(1).retries(1).build()?;
+    /// assert_eq!(pool.apply(fail_once, (Shared::new(AtomicU32::new(0))?,))?, "done");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retries(mut self, retries: u32) -> PoolBuilder {
         self.tasks = self.tasks.retries(retries);
         self
@@ -193,6 +304,19 @@ impl PoolBuilder {
 
     /// How long a worker may take until it has come to [`init`](crate::process::init). Default: 30
     /// seconds.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// // On a machine that is so busy that even a start takes its time.
+    /// let timeout = std::time::Duration::from_secs(120);
+    /// let pool = mp::Pool::builder().workers(2).start_timeout(timeout).build()?;
+    /// assert_eq!(pool.apply(square, (12,))?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_timeout(mut self, timeout: Duration) -> PoolBuilder {
         self.start_timeout = Some(timeout);
         self
@@ -229,6 +353,18 @@ impl PoolBuilder {
     }
 
     /// Starts the workers, and returns when all of them are there.
+    ///
+    /// ```
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(2).build()?;
+    /// assert_eq!(pool.workers().len(), 2);
+    ///
+    /// let error = mp::Pool::builder().workers(0).build().unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::Spawn);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -180,6 +180,17 @@ impl Pool {
     }
 
     /// A pool with options.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let pool = mp::Pool::builder().workers(2).retries(1).name("render").build()?;
+    /// assert_eq!(pool.map(square, 0..4)?, [0, 1, 4, 9]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> PoolBuilder {
         PoolBuilder::new()
     }

@@ -39,6 +39,18 @@ pub struct TaskOptions {
 
 impl TaskOptions {
     /// No options.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new();
+    /// assert_eq!(pool.with(options).map(square, 0..3)?, pool.map(square, 0..3)?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> TaskOptions {
         TaskOptions::default()
     }
@@ -46,6 +58,22 @@ impl TaskOptions {
     /// How many items a worker gets at a time; 0 counts as 1. Default: 1 for `imap` and
     /// `imap_unordered`; for the other methods it follows the duration of the items. Results of a
     /// chunk may come together, when an item that takes long has ended behind them.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn worker_of(_item: u32) -> u32 {
+    ///     std::process::id()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().chunk_size(5);
+    /// let workers = pool.with(options).map(worker_of, 0..10)?;
+    /// assert!(workers[..5].iter().all(|id| *id == workers[0]));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn chunk_size(mut self, items: usize) -> TaskOptions {
         self.chunk_size = Some(items.max(1));
         self
@@ -58,6 +86,22 @@ impl TaskOptions {
     /// more, and what it was sent goes to another one. An item that ends just when its worker is
     /// being killed for it has its result; if the next one of its chunk had begun by then it begins
     /// again.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn spin() {
+    ///     loop { std::hint::spin_loop() }
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().timeout(std::time::Duration::from_millis(100));
+    /// let error = pool.with(options).apply(spin, ()).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::TimedOut);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> TaskOptions {
         self.timeout = Some(timeout);
         self
@@ -65,6 +109,26 @@ impl TaskOptions {
 
     /// How often a call is tried again after its worker died or it took too long; never after a
     /// panic. Default: 0.
+    ///
+    /// ```
+    /// # use mp::Shared;
+    /// # use std::sync::atomic::{AtomicU32, Ordering};
+    /// #[mp::process_fn]
+    /// fn fail(tries: Shared<AtomicU32>) {
+    ///     tries.fetch_add(1, Ordering::SeqCst);
+    ///     std::process::abort();
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let tries = Shared::new(AtomicU32::new(0))?;
+    /// let options = mp::TaskOptions::new().retries(2);
+    /// pool.with(options).apply(fail, (tries.clone(),)).unwrap_err();
+    /// assert_eq!(tries.load(Ordering::SeqCst), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retries(mut self, retries: u32) -> TaskOptions {
         self.retries = Some(retries);
         self
@@ -114,6 +178,19 @@ impl TaskOptions {
 
 /// A pool with [`TaskOptions`]; the methods are those of [`Pool`](super::Pool), and as there
 /// [nothing is borrowed](super::Pool#nothing-is-borrowed).
+///
+/// ```
+/// # #[mp::process_fn]
+/// # fn square(x: i64) -> i64 { x * x }
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// # let pool = mp::Pool::new(2)?;
+/// let one_by_one = pool.with(mp::TaskOptions::new().chunk_size(1));
+/// assert_eq!(one_by_one.map(square, 0..3)?, [0, 1, 4]);
+/// assert_eq!(one_by_one.apply(square, (3,))?, 9);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct WithOptions<'p> {
     core: &'p Arc<Core>,
@@ -152,6 +229,18 @@ impl<'p> WithOptions<'p> {
 
     /// See [`Pool::map`](super::Pool::map).
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().chunk_size(10);
+    /// assert_eq!(pool.with(options).map(square, 0..5)?, [0, 1, 4, 9, 16]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As there.
@@ -164,6 +253,18 @@ impl<'p> WithOptions<'p> {
     }
 
     /// See [`Pool::starmap`](super::Pool::starmap).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn add(a: i64, b: i64) -> i64 { a + b }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().chunk_size(10);
+    /// assert_eq!(pool.with(options).starmap(add, [(1, 2), (3, 4)])?, [3, 7]);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -181,6 +282,18 @@ impl<'p> WithOptions<'p> {
 
     /// See [`Pool::apply`](super::Pool::apply).
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn add(a: i64, b: i64) -> i64 { a + b }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().timeout(std::time::Duration::from_secs(60));
+    /// assert_eq!(pool.with(options).apply(add, (1, 2))?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As there.
@@ -189,6 +302,19 @@ impl<'p> WithOptions<'p> {
     }
 
     /// See [`Pool::submit`](super::Pool::submit).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().retries(2);
+    /// let task = pool.with(options).submit(square, (12,))?;
+    /// assert_eq!(task.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -204,6 +330,19 @@ impl<'p> WithOptions<'p> {
 
     /// See [`Pool::submit_map`](super::Pool::submit_map).
     ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().retries(2);
+    /// let task = pool.with(options).submit_map(square, 0..3)?;
+    /// assert_eq!(task.join()?, [0, 1, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// As there.
@@ -218,6 +357,20 @@ impl<'p> WithOptions<'p> {
     }
 
     /// See [`Pool::imap`](super::Pool::imap).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// // Quick calls: 64 for each message to a worker.
+    /// let options = mp::TaskOptions::new().chunk_size(64);
+    /// let mut squares = pool.with(options).imap(square, 0..);
+    /// assert_eq!(squares.nth(1000).transpose()?, Some(1_000_000));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap<F, A, I>(
         &self,
         _function: F,
@@ -237,6 +390,20 @@ impl<'p> WithOptions<'p> {
     }
 
     /// See [`Pool::imap_unordered`](super::Pool::imap_unordered).
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// # let pool = mp::Pool::new(2)?;
+    /// let options = mp::TaskOptions::new().chunk_size(64);
+    /// for (item, result) in pool.with(options).imap_unordered(square, 0..1000) {
+    ///     assert_eq!(result?, (item * item) as i64);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn imap_unordered<F, A, I>(
         &self,
         _function: F,
