@@ -1,5 +1,6 @@
-//! Idle: how much time on processors a pool takes that has nothing to do, its workers included, in a second. Against none:
-//! a process that sleeps. All threads are counted (`/proc/*/task/*/schedstat`).
+//! Idle: how much time on processors a pool takes that has nothing to do, its workers included, in
+//! a second. Against none: a process that sleeps. All threads are counted
+//! (`/proc/*/task/*/schedstat`).
 
 mod measure;
 

@@ -1,5 +1,5 @@
-//! A dead worker: from `kill -9` to the error in the hands of who waits for the task. Against killing a process and
-//! waiting for its end.
+//! A dead worker: from `kill -9` to the error in the hands of who waits for the task. Against
+//! killing a process and waiting for its end.
 
 mod measure;
 

@@ -1,5 +1,5 @@
-//! Terminate: a pool of two with busy workers and 10,000 tasks in its queue, until its workers are gone and
-//! every task has its end. Against killing two processes and waiting for them.
+//! Terminate: a pool of two with busy workers and 10,000 tasks in its queue, until its workers are
+//! gone and every task has its end. Against killing two processes and waiting for them.
 
 mod measure;
 

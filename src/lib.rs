@@ -1,8 +1,9 @@
 //! Process-parallel Rust: what Python's `multiprocessing` is to Python.
 //!
-//! Write `#[mp::process_fn]` above a function and run it in another process, or over a pool of them.
-//! What the function does there stays there: a crash, a leak, a runaway loop or a C library that is
-//! not thread-safe takes one worker with it, and the caller gets an error that says what happened.
+//! Write `#[mp::process_fn]` above a function and run it in another process, or over a pool of
+//! them. What the function does there stays there: a crash, a leak, a runaway loop or a C library
+//! that is not thread-safe takes one worker with it, and the caller gets an error that says what
+//! happened.
 //!
 //! ```
 //! use mp::prelude::*;

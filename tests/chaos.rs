@@ -18,7 +18,8 @@
 //! round the pool's numbers add up, `join` succeeds, and no process is left.
 //!
 //! The pseudo-random numbers begin with a seed, which every failure tells. `MP_CHAOS_SEED=N` begins
-//! with that round again, though threads and kills fall as they do; `MP_CHAOS_ROUNDS=N` runs so many.
+//! with that round again, though threads and kills fall as they do; `MP_CHAOS_ROUNDS=N` runs so
+//! many.
 
 mod programs;
 mod watchdog;

@@ -61,8 +61,8 @@ impl Progress {
     }
 }
 
-/// Takes the lock, which can be had, and mends it. Tells the value as it was found, and the process that
-/// poisoned it.
+/// Takes the lock, which can be had, and mends it. Tells the value as it was found, and the process
+/// that poisoned it.
 #[track_caller]
 fn inherit<T: Shareable + Copy>(lock: &Mutex<T>, whole: T) -> (T, Option<u32>) {
     let (mut guard, cause) = match lock.lock_timeout(GENEROUS) {

@@ -1584,7 +1584,8 @@ fn program_that_forks() {
         mp::pool::apply(echo, (1,)).expect("it can be made");
         // Nothing is under way in the other threads when this one forks.
         until(|| numbers(&pool.stats())[..2] == [0, 1]);
-        // SAFETY: the child leaves by `_exit`, and uses nothing that another thread may have locked.
+        // SAFETY: the child leaves by `_exit`, and uses nothing that another thread may have
+        // locked.
         match unsafe { fork() }.expect("there is room for a process") {
             ForkResult::Parent { child } => {
                 let status = waitpid(child, None).expect("it is our child");

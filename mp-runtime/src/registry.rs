@@ -168,9 +168,10 @@ impl<'m> Call<'m> {
     }
 }
 
-/// What a function has returned, whose `failure` is what its `Err` says, if it is one. Method resolution tells apart what types say, as
-/// with the [lanes](crate::wire::Lane): `(&&&Returned(&output)).failure()` finds the first of [`Displays`], [`Debugs`],
-/// [`Fails`] and [`Succeeds`] that there is for the type.
+/// What a function has returned, whose `failure` is what its `Err` says, if it is one. Method
+/// resolution tells apart what types say, as with the [lanes](crate::wire::Lane):
+/// `(&&&Returned(&output)).failure()` finds the first of [`Displays`], [`Debugs`], [`Fails`] and
+/// [`Succeeds`] that there is for the type.
 #[derive(Debug)]
 pub struct Returned<'o, T>(pub &'o T);
 

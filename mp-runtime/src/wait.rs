@@ -51,8 +51,8 @@ mod sealed {
         #[doc(hidden)]
         fn sign(&self) -> Sign<'_>;
 
-        /// Whether it is ready. If its descriptor is readable or it has rung, `was_signed`, this may
-        /// wait for a moment.
+        /// Whether it is ready. If its descriptor is readable or it has rung, `was_signed`, this
+        /// may wait for a moment.
         #[doc(hidden)]
         fn is_ready(&self, was_signed: bool) -> Result<bool, Error>;
 
@@ -133,11 +133,11 @@ impl<T: Waits + ?Sized> Waits for &T {
     }
 }
 
-/// Waits until one of `items` is ready, at most so long; `None` waits for ever. Gives the place of the
-/// first that is, or `None` after the time (`multiprocessing.connection.wait`).
+/// Waits until one of `items` is ready, at most so long; `None` waits for ever. Gives the place of
+/// the first that is, or `None` after the time (`multiprocessing.connection.wait`).
 ///
-/// A process is ready when it has ended, a task when its result is there, a connection when there is
-/// something to receive or its other end is gone. Waiting changes none of them.
+/// A process is ready when it has ended, a task when its result is there, a connection when there
+/// is something to receive or its other end is gone. Waiting changes none of them.
 ///
 /// ```
 /// # #[mp::process_fn]
@@ -162,8 +162,8 @@ impl<T: Waits + ?Sized> Waits for &T {
 ///
 /// # Errors
 ///
-/// [`WouldDeadlock`](ErrorKind::WouldDeadlock) for no items and no timeout, [`Io`](ErrorKind::Io) if
-/// there is no free descriptor: tasks take one while they are waited for.
+/// [`WouldDeadlock`](ErrorKind::WouldDeadlock) for no items and no timeout, [`Io`](ErrorKind::Io)
+/// if there is no free descriptor: tasks take one while they are waited for.
 pub fn wait_any(
     items: &[&dyn Waitable],
     timeout: impl Into<Option<Duration>>,

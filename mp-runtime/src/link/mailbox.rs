@@ -3,8 +3,8 @@
 //!
 //! Bytes of calls are read where the caller encoded them. What handles in them stand for is read
 //! from the caller's own [`Handles`], and of results from those of the worker: in one process a
-//! region or a file that comes in is the one that is here, so that nothing has to travel, and a part
-//! of an array that was put down is *sent* by this process, which is who picks it up.
+//! region or a file that comes in is the one that is here, so that nothing has to travel, and a
+//! part of an array that was put down is *sent* by this process, which is who picks it up.
 //!
 //! # Letting go
 //!

@@ -14,7 +14,8 @@ pub(super) const RECORDS: u8 = 3;
 /// Up, from the parent itself: the worker has ended, and nothing comes after this.
 pub(super) const FAREWELL: u8 = 4;
 
-/// The chunk that is the call of an initializer; chunks of items are numbered from 1, and 0 is none.
+/// The chunk that is the call of an initializer; chunks of items are numbered from 1, and 0 is
+/// none.
 pub(crate) const INITIALIZER_CHUNK: u64 = u64::MAX;
 
 /// A call as it is sent: a table of its items, and the bytes of their arguments, which lie one

@@ -14,8 +14,8 @@
 //! # Messages
 //!
 //! Down, one call at a time: the next one is sent when the last one's end was received. A call is a
-//! *chunk*: a function, a number that no other chunk has, and items. Up: records, each the result of
-//! one item or the end of a chunk, several to a message; and last the farewell.
+//! *chunk*: a function, a number that no other chunk has, and items. Up: records, each the result
+//! of one item or the end of a chunk, several to a message; and last the farewell.
 //!
 //! # Nobody waits for one who waits for him
 //!

@@ -33,8 +33,8 @@ pub(crate) fn usable_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// How large the stack of a main thread may grow, in bytes (`RLIMIT_STACK`; 8 MiB, what Linux gives, where there is no
-/// limit).
+/// How large the stack of a main thread may grow, in bytes (`RLIMIT_STACK`; 8 MiB, what Linux
+/// gives, where there is no limit).
 pub(crate) fn main_stack() -> usize {
     const USUAL: u64 = 8 << 20;
     let limit = getrlimit(Resource::RLIMIT_STACK).map_or(USUAL, |(soft, _)| soft);

@@ -1,8 +1,8 @@
 //! The results of several tasks in the order in which they come.
 //!
-//! Each task tells one list its place when it is finished, once, and whoever iterates takes the places
-//! from there. So each costs the same, however many there are. Nothing is told to forget: a list that
-//! nobody reads any more goes with the last task that knows it.
+//! Each task tells one list its place when it is finished, once, and whoever iterates takes the
+//! places from there. So each costs the same, however many there are. Nothing is told to forget: a
+//! list that nobody reads any more goes with the last task that knows it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -67,8 +67,8 @@ impl Finished {
 /// The results of `tasks` in the order in which they finish; those that are finished already come
 /// first (`concurrent.futures.as_completed`).
 ///
-/// The tasks may be of several pools. To know which one a result is of, let the function return what
-/// tells, or wait with [`wait_any`](crate::wait::wait_any).
+/// The tasks may be of several pools. To know which one a result is of, let the function return
+/// what tells, or wait with [`wait_any`](crate::wait::wait_any).
 ///
 /// ```
 /// # #[mp::process_fn]

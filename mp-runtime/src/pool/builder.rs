@@ -42,9 +42,9 @@ pub enum Backend {
     Processes,
     /// Threads of this process, for functions that need no fence around them: they start at once
     /// and see the globals of the program. What would end a worker's process ends the program. A
-    /// thread cannot be killed: a call that is cancelled or takes too long is let go of and goes on,
-    /// unseen, until it returns, while another thread takes its place. A function must not wait for
-    /// the pool it runs in, which may wait for the function.
+    /// thread cannot be killed: a call that is cancelled or takes too long is let go of and goes
+    /// on, unseen, until it returns, while another thread takes its place. A function must not wait
+    /// for the pool it runs in, which may wait for the function.
     Threads,
     /// The thread that asks, at the moment it asks, one item after the other: for debugging. A call
     /// that takes too long is an error all the same, once it has returned.
@@ -211,8 +211,8 @@ impl PoolBuilder {
 
     /// The most private memory each worker may have, in bytes; see
     /// [`Builder::memory_limit`](crate::process::Builder::memory_limit). An item that needs more
-    /// fails with [`OutOfMemory`](ErrorKind::OutOfMemory), and its worker is replaced. Default: that
-    /// of this process. For processes only.
+    /// fails with [`OutOfMemory`](ErrorKind::OutOfMemory), and its worker is replaced. Default:
+    /// that of this process. For processes only.
     ///
     /// ```
     /// #[mp::process_fn]
@@ -234,8 +234,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Whether each worker runs on one processor alone, of those that this process may use, in turns
-    /// (`sched_setaffinity`). Default: no. [`Backend::Inline`] stays where it is called.
+    /// Whether each worker runs on one processor alone, of those that this process may use, in
+    /// turns (`sched_setaffinity`). Default: no. [`Backend::Inline`] stays where it is called.
     ///
     /// ```
     /// #[mp::process_fn]
@@ -326,11 +326,11 @@ impl PoolBuilder {
     /// [`Error::stderr`]; at most 1 MiB. Default: 4096.
     ///
     /// For that the standard error of a worker is a pipe, and no terminal: a program that asks
-    /// (`std::io::IsTerminal`) will not colour it. A thread of this process writes what comes out to
-    /// its own standard error: at once, in whole lines, and all of it before the error of a worker
-    /// that dies is there. It takes a moment, so that what this process writes after a call has
-    /// returned may stand before what the worker wrote in it. What a worker has started and left
-    /// behind has nobody to write to when this process has ended.
+    /// (`std::io::IsTerminal`) will not colour it. A thread of this process writes what comes out
+    /// to its own standard error: at once, in whole lines, and all of it before the error of a
+    /// worker that dies is there. It takes a moment, so that what this process writes after a call
+    /// has returned may stand before what the worker wrote in it. What a worker has started and
+    /// left behind has nobody to write to when this process has ended.
     ///
     /// With 0 workers write to the standard error of this process themselves, and nothing is kept.
     ///

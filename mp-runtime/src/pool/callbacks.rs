@@ -9,8 +9,8 @@
 //! | `Idle` | nothing is due | `Draining` by whoever adds something |
 //! | `Draining` | a thread takes what is due, or is about to | `Idle` by that thread, when nothing is left |
 //!
-//! Whoever moves it to `Draining` starts the thread, without the lock. If none can be started, it is
-//! tried again later, and what is due waits: the thread that adds may be one that must not. The
+//! Whoever moves it to `Draining` starts the thread, without the lock. If none can be started, it
+//! is tried again later, and what is due waits: the thread that adds may be one that must not. The
 //! thread has a stack like any thread of the program, and ends when nothing is left. It belongs to
 //! no worker, so a callback may end the pool.
 //!

@@ -1,5 +1,5 @@
-//! The state that a pool's workers and callers share, and what callers do with it. What workers do with
-//! it is in `crew`, time limits in `timing`.
+//! The state that a pool's workers and callers share, and what callers do with it. What workers do
+//! with it is in `crew`, time limits in `timing`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -529,8 +529,8 @@ impl Core {
         Error::new(ErrorKind::Cancelled, message).with_function(name)
     }
 
-    /// After a change: fails what nobody will run, gives idle workers something to do, and lets those
-    /// go that are not needed; then, without the lock, delivers and sends.
+    /// After a change: fails what nobody will run, gives idle workers something to do, and lets
+    /// those go that are not needed; then, without the lock, delivers and sends.
     pub(super) fn settle(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
@@ -612,7 +612,8 @@ impl Core {
         }
     }
 
-    /// Counts what never was with a worker of another process, and brings it to whoever waits for it.
+    /// Counts what never was with a worker of another process, and brings it to whoever waits for
+    /// it.
     pub(super) fn deliver(&self, job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) {
         let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err());
         let failed = failed.count();

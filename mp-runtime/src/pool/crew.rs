@@ -181,8 +181,8 @@ impl Core {
         Need::Nobody
     }
 
-    /// A worker could not be started. If somebody waits for it in vain, or there never can be one, the slot
-    /// has stopped when this returns `true`.
+    /// A worker could not be started. If somebody waits for it in vain, or there never can be one,
+    /// the slot has stopped when this returns `true`.
     pub(super) fn cannot_open(self: &Arc<Self>, index: usize, error: &Error) -> bool {
         let state = self.state();
         let is_opening = state.slots[index].is_opening && state.needs(index);
@@ -216,8 +216,8 @@ impl Core {
         }
     }
 
-    /// After too many failed starts: fails what waits, unless other slots can run it, and waits for new work, or until
-    /// the slot is not needed.
+    /// After too many failed starts: fails what waits, unless other slots can run it, and waits for
+    /// new work, or until the slot is not needed.
     pub(super) fn wait_for_work(self: &Arc<Self>, index: usize, error: Error) {
         let mut state = self.state();
         state.slots[index].stage = Stage::Broken(error);

@@ -5,8 +5,8 @@ use crate::error::Error;
 use crate::os::thread::PerProcess;
 use crate::registry::ProcessFn;
 
-/// The pool of this process, made if it was not; a fork of the program gets its own. It lives as long
-/// as the process.
+/// The pool of this process, made if it was not; a fork of the program gets its own. It lives as
+/// long as the process.
 fn pool() -> Result<&'static Pool, Error> {
     static POOL: PerProcess<&'static Pool> = PerProcess::new();
     // A failure is not kept: the next call tries again.
@@ -146,7 +146,8 @@ where
     pool()?.submit_map(function, items)
 }
 
-/// [`Pool::imap`] on the process-wide pool. If that cannot be made, the first and only item says so.
+/// [`Pool::imap`] on the process-wide pool. If that cannot be made, the first and only item says
+/// so.
 ///
 /// ```
 /// # #[mp::process_fn]

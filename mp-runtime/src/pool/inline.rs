@@ -1,7 +1,7 @@
 //! A pool without workers: the thread that submits runs what it submits, one item after the other.
 //!
-//! Policy is the same as far as it can be: what takes too long has an error when it has returned, and
-//! is tried again if it may be; what is not begun when the pool is terminated does not run.
+//! Policy is the same as far as it can be: what takes too long has an error when it has returned,
+//! and is tried again if it may be; what is not begun when the pool is terminated does not run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -19,10 +19,10 @@
 //!
 //! # Doom
 //!
-//! A worker that is killed on purpose is *doomed* first, with the reason. Between that and its end it
-//! goes on: what it completes counts, except for what was cancelled, whose end is that error
-//! whatever the worker says. So the race of a cancellation, or of a time limit, with the result is decided by
-//! who has the lock first.
+//! A worker that is killed on purpose is *doomed* first, with the reason. Between that and its end
+//! it goes on: what it completes counts, except for what was cancelled, whose end is that error
+//! whatever the worker says. So the race of a cancellation, or of a time limit, with the result is
+//! decided by who has the lock first.
 //!
 //! # Death
 //!
@@ -226,8 +226,8 @@ impl Life {
         !self.queue.is_empty()
     }
 
-    /// How many items wait, those in a worker's hand behind the one that is running included, and how
-    /// many workers have one.
+    /// How many items wait, those in a worker's hand behind the one that is running included, and
+    /// how many workers have one.
     pub(super) fn counts(&self) -> (usize, usize) {
         let left = self.hands.iter().flatten().map(Hand::left);
         let (with_workers, running) = left.fold((0, 0), |(all, running), left| {
@@ -241,7 +241,8 @@ impl Life {
         self.queue.push_back(job, piece);
     }
 
-    /// Gives the worker of `slot`, one of `workers` and without anything in hand, a chunk of at most so many items.
+    /// Gives the worker of `slot`, one of `workers` and without anything in hand, a chunk of at
+    /// most so many items.
     pub(super) fn assign(&mut self, slot: usize, workers: usize, most: usize) -> Option<&Hand> {
         if self.hands.len() <= slot {
             self.hands.resize(slot + 1, None);
@@ -353,8 +354,8 @@ impl Life {
         (ended, doomed.collect())
     }
 
-    /// Nobody wants what has not ended of a job: what waits ends with this error, and what is left of
-    /// it in these slots need not begin.
+    /// Nobody wants what has not ended of a job: what waits ends with this error, and what is left
+    /// of it in these slots need not begin.
     pub(super) fn abandon(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<usize>) {
         let ended = Ended::failed(job, self.queue.remove(job), error);
         let slots = self.slots_with(job);

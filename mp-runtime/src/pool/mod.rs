@@ -3,9 +3,10 @@
 //! # Shape
 //!
 //! A *job* is one call of `map`, `submit` and so on; its *items* are encoded into *segments* by the
-//! thread that asks; a *piece* is a range of a segment that waits in the queue; a *chunk* is a piece
-//! on its way to a worker. Each worker has a *slot*, with a thread that starts the worker, receives
-//! from it, buries it and starts the next one. Results are decoded by the thread that asks.
+//! thread that asks; a *piece* is a range of a segment that waits in the queue; a *chunk* is a
+//! piece on its way to a worker. Each worker has a *slot*, with a thread that starts the worker,
+//! receives from it, buries it and starts the next one. Results are decoded by the thread that
+//! asks.
 //!
 //! What becomes of an item is in [`life`]; what becomes of a slot, here and in [`crew`]:
 //!
@@ -231,8 +232,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// The first error in the order of the items, as soon as it is known to be the first; items that
-    /// have not begun by then do not run. [`Closed`](crate::error::ErrorKind::Closed) after
+    /// The first error in the order of the items, as soon as it is known to be the first; items
+    /// that have not begun by then do not run. [`Closed`](crate::error::ErrorKind::Closed) after
     /// [`close`](Pool::close).
     pub fn map<F, A, I>(&self, function: F, items: I) -> Result<Vec<F::Output>, Error>
     where
@@ -242,8 +243,8 @@ impl Pool {
         self.with(TaskOptions::new()).map(function, items)
     }
 
-    /// [`map`](Pool::map) for functions of several parameters, or of none: each item is the tuple of
-    /// its arguments.
+    /// [`map`](Pool::map) for functions of several parameters, or of none: each item is the tuple
+    /// of its arguments.
     ///
     /// ```
     /// # #[mp::process_fn]
@@ -333,8 +334,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// [`Closed`](crate::error::ErrorKind::Closed) after [`close`](Pool::close). An item that cannot
-    /// be encoded is an error of the task.
+    /// [`Closed`](crate::error::ErrorKind::Closed) after [`close`](Pool::close). An item that
+    /// cannot be encoded is an error of the task.
     #[doc(alias = "map_async")]
     pub fn submit_map<F, A, I>(&self, function: F, items: I) -> Result<Task<Vec<F::Output>>, Error>
     where
@@ -427,8 +428,9 @@ impl Pool {
     }
 
     /// Closes the pool, finishes everything and waits until every worker has exited and every
-    /// [callback](Task::on_done) has returned; what wakes it is just that. An [`imap`](Pool::imap) that is not at its end by then gets no further: its
-    /// next item is [`Closed`](crate::error::ErrorKind::Closed).
+    /// [callback](Task::on_done) has returned; what wakes it is just that. An [`imap`](Pool::imap)
+    /// that is not at its end by then gets no further: its next item is
+    /// [`Closed`](crate::error::ErrorKind::Closed).
     ///
     /// ```
     /// # #[mp::process_fn]

@@ -79,8 +79,9 @@ impl TaskOptions {
         self
     }
 
-    /// How long one call may run, from the moment it begins; then its worker is killed and replaced,
-    /// and the call is [`TimedOut`](crate::error::ErrorKind::TimedOut). Default: no limit.
+    /// How long one call may run, from the moment it begins; then its worker is killed and
+    /// replaced, and the call is [`TimedOut`](crate::error::ErrorKind::TimedOut). Default: no
+    /// limit.
     ///
     /// A worker that does not even begin, since it was stopped, say, is killed after five seconds
     /// more, and what it was sent goes to another one. An item that ends just when its worker is

@@ -3,8 +3,8 @@
 //! What shows it is code of the program, which may write to a terminal that takes nothing. So the
 //! threads that deliver only count, and others show what was counted: whoever takes the job's
 //! results, as soon as it has them, or the thread for [callbacks](super::callbacks) as long as
-//! nobody has come who will take all of them. One at a time shows, without a lock; another one waits
-//! for it, so that whoever has a result finds it shown.
+//! nobody has come who will take all of them. One at a time shows, without a lock; another one
+//! waits for it, so that whoever has a result finds it shown.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};

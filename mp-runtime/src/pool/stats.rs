@@ -30,10 +30,11 @@ pub struct PoolStats {
     pub running: usize,
     /// Items that have a result.
     pub done: usize,
-    /// Items that ended with an error, cancelled ones included. A result that cannot be decoded moves
-    /// here from `done` when somebody tries to.
+    /// Items that ended with an error, cancelled ones included. A result that cannot be decoded
+    /// moves here from `done` when somebody tries to.
     pub failed: usize,
-    /// Workers that were started in the place of others: of dead ones, killed ones and recycled ones.
+    /// Workers that were started in the place of others: of dead ones, killed ones and recycled
+    /// ones.
     pub restarts: usize,
     /// How long each worker has had something to do, those before it in its place included; by
     /// `worker_index`.

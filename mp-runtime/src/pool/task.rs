@@ -23,9 +23,9 @@ use crate::registry::ProcessFn;
 ///
 /// It is also a `Future` of its result, for any executor: it wakes the waker of the last poll, also
 /// when the task is cancelled and when the pool ends. The waker is called by threads that serve
-/// others, so it should do no more than wakers do. Once the result was taken, polling again gives an
-/// error, [`Closed`](ErrorKind::Closed), and nothing panics. Dropping the future lets the work run
-/// on, as ever.
+/// others, so it should do no more than wakers do. Once the result was taken, polling again gives
+/// an error, [`Closed`](ErrorKind::Closed), and nothing panics. Dropping the future lets the work
+/// run on, as ever.
 ///
 /// ```
 /// # #[mp::process_fn]
@@ -251,15 +251,16 @@ impl<R> Task<R> {
 impl<R: Send + 'static> Task<R> {
     /// Has `callback` called once with the result, when it is there; soon if it is already. This
     /// also happens when the task has been dropped, and also when the result is an error: of a
-    /// worker's death, of a cancelled task, of a pool that was terminated. For a map it is the whole
-    /// vector, or the first error in the order of the items, as soon as it is known to be the first.
+    /// worker's death, of a cancelled task, of a pool that was terminated. For a map it is the
+    /// whole vector, or the first error in the order of the items, as soon as it is known to be the
+    /// first.
     ///
     /// There may be any number of callbacks, called in the order in which they were added. They are
     /// called on a thread of the pool that has nothing else to do, one at a time, so that one that
     /// takes long delays those of other tasks; or, if none of the task's was called by then, on the
-    /// thread that [joins](Task::join) the task or polls it to its end. `join` and the future return
-    /// when they are through; [`wait`](Task::wait) and [`is_finished`](Task::is_finished) know
-    /// nothing of them. A callback may submit more, wait for other tasks, and drop, close or
+    /// thread that [joins](Task::join) the task or polls it to its end. `join` and the future
+    /// return when they are through; [`wait`](Task::wait) and [`is_finished`](Task::is_finished)
+    /// know nothing of them. A callback may submit more, wait for other tasks, and drop, close or
     /// terminate the pool; one that panics harms nobody, and the result is still there.
     ///
     /// [`Pool::join`](super::Pool::join) returns when all callbacks of its tasks have; terminating

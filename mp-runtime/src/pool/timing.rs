@@ -11,8 +11,8 @@ use crate::process::{Worker, call_at};
 /// Timers are not set closer than this, so that they cannot keep their thread from anything else.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
-/// A worker that was sent a call has so long beyond the time limit to begin with an item of it; then
-/// it is stuck, stopped by a signal say. A large call may take longer to arrive.
+/// A worker that was sent a call has so long beyond the time limit to begin with an item of it;
+/// then it is stuck, stopped by a signal say. A large call may take longer to arrive.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
 const LARGE_CALL_BYTES: usize = 64 << 10;
 

@@ -16,7 +16,8 @@ use crate::os::descriptor;
 use crate::registry::{Catalogue, ProcessFn};
 use crate::wire::Payload;
 
-/// Starts a process with options; `mp::spawn!(square(12))` is `Builder::new().spawn(square, (12,))`.
+/// Starts a process with options; `mp::spawn!(square(12))` is `Builder::new().spawn(square,
+/// (12,))`.
 ///
 /// Without options the process has the environment, working directory, standard output and error
 /// of this one, and nothing to read on standard input.

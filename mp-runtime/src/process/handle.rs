@@ -277,9 +277,9 @@ impl<R> Process<R> {
         self.send_signal(libc::SIGKILL, "killed")
     }
 
-    /// Interrupts it as Ctrl-C would a program of its own: SIGINT, which ends it unless its function
-    /// handles it. (The Ctrl-C of the terminal itself is for the parent; workers let it pass.) A
-    /// process that has ended is fine.
+    /// Interrupts it as Ctrl-C would a program of its own: SIGINT, which ends it unless its
+    /// function handles it. (The Ctrl-C of the terminal itself is for the parent; workers let it
+    /// pass.) A process that has ended is fine.
     ///
     /// ```
     /// # #[mp::process_fn]

@@ -44,8 +44,8 @@ pub(crate) struct LaunchSpec {
     pub(crate) stdin: Stdio,
     pub(crate) stdout: Stdio,
     pub(crate) stderr: Stdio,
-    /// How many bytes of what it writes to standard error are kept, if that is inherited; `None`: it
-    /// writes to that itself.
+    /// How many bytes of what it writes to standard error are kept, if that is inherited; `None`:
+    /// it writes to that itself.
     pub(crate) stderr_tail: Option<usize>,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) cpus: Option<Vec<usize>>,

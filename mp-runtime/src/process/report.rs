@@ -39,8 +39,8 @@ impl Answer {
         self,
         read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
     ) -> Result<R, Error> {
-        // What `Deserialize` of the program, or of a handle that does not exist, panics with, is the
-        // fault of this one result.
+        // What `Deserialize` of the program, or of a handle that does not exist, panics with, is
+        // the fault of this one result.
         let decoded = catch_unwind(AssertUnwindSafe(|| self.reply.decode(&self.payload, read)));
         match decoded {
             Ok(decoded) => decoded.map_err(|error| self.who.not_decoded(&error)),

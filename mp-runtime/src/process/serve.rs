@@ -20,8 +20,8 @@ pub(super) fn serve(mut end: WorkerEnd, catalogue: &'static Catalogue, role: Rol
 pub(super) fn run_calls(end: &mut WorkerEnd, catalogue: &'static Catalogue, role: Role) {
     while let Some(chunk) = end.next() {
         if run_chunk(end, catalogue, &chunk).is_err() {
-            // The parent is gone, and the lifeline's thread is about to end this process; or this is
-            // a thread that was let go of.
+            // The parent is gone, and the lifeline's thread is about to end this process; or this
+            // is a thread that was let go of.
             break;
         }
         if role == Role::Once {

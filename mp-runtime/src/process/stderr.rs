@@ -25,11 +25,11 @@
 //!
 //! # The end of a worker
 //!
-//! The watch [reads out](Source::read_out) the pipe, which never waits, so that the tail is complete.
-//! That the worker has ended is told when the forwarder has written all of it, so that it stands
-//! before what the program writes about the error; or soon, if standard error takes nothing. What is
-//! read out for that is kept in memory, of at most [`MAX_PENDING`] workers at a time: a worker that
-//! dies beyond that leaves its tail alone.
+//! The watch [reads out](Source::read_out) the pipe, which never waits, so that the tail is
+//! complete. That the worker has ended is told when the forwarder has written all of it, so that it
+//! stands before what the program writes about the error; or soon, if standard error takes nothing.
+//! What is read out for that is kept in memory, of at most [`MAX_PENDING`] workers at a time: a
+//! worker that dies beyond that leaves its tail alone.
 //!
 //! When the program exits in order, it takes what is left in the pipes, and gives it the same time.
 //! A program that is killed loses what was under way.
@@ -56,8 +56,8 @@ const LINE_PATIENCE: Duration = Duration::from_millis(20);
 const LINE_BYTES: usize = 64 << 10;
 /// How much is read of one pipe before another has its turn.
 const TURN_BYTES: usize = 64 << 10;
-/// How much is read of the pipe of a worker that has ended: more than a pipe holds, unless root made
-/// it larger. Whoever else writes to it cannot make it endless.
+/// How much is read of the pipe of a worker that has ended: more than a pipe holds, unless root
+/// made it larger. Whoever else writes to it cannot make it endless.
 const READ_OUT_BYTES: usize = 1 << 20;
 /// So many ended workers may have bytes in memory that were not taken.
 const MAX_PENDING: usize = 256;
@@ -187,7 +187,8 @@ impl Forwarder {
                 .epoll
                 .wait(&mut events, timeout)
                 .unwrap_or_else(|error| {
-                    // The thread must neither end nor spin, even if somebody closed its descriptors.
+                    // The thread must neither end nor spin, even if somebody closed its
+                    // descriptors.
                     if error != Errno::EINTR {
                         thread::sleep(LINE_PATIENCE);
                     }

@@ -89,7 +89,8 @@ impl Payload {
         encoder.finish()
     }
 
-    /// Checks, when the value was dropped that was written, that no chunk of an array in it is kept.
+    /// Checks, when the value was dropped that was written, that no chunk of an array in it is
+    /// kept.
     pub(crate) fn check_released(&self) -> Result<(), EncodeError> {
         let handles = self.handles.as_ref();
         handles.map_or(Ok(()), |handles| Handles::check_loans(handles.loans()))
