@@ -6,6 +6,8 @@ use std::thread::{Builder, JoinHandle};
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 
+use super::identity::process_id;
+
 /// Enough for the library's own code, which decodes no user's value on these threads.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -74,9 +76,9 @@ impl<T: Clone> PerProcess<T> {
     /// The one of this process; if it cannot be made the next call tries again.
     pub(crate) fn get_or_try_init<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own_id = std::process::id();
-        if let Some((process_id, value)) = &*made
-            && *process_id == own_id
+        let own_id = process_id();
+        if let Some((owner_id, value)) = &*made
+            && *owner_id == own_id
         {
             return Ok(value.clone());
         }
@@ -88,8 +90,8 @@ impl<T: Clone> PerProcess<T> {
     /// The one of this process, if it was made. It does not wait for one that is being made.
     pub(crate) fn get(&self) -> Option<T> {
         let made = self.0.try_lock().ok()?;
-        let (process_id, value) = made.as_ref()?;
-        (*process_id == std::process::id()).then(|| value.clone())
+        let (owner_id, value) = made.as_ref()?;
+        (*owner_id == process_id()).then(|| value.clone())
     }
 }
 

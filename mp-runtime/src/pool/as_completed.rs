@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use super::Task;
 use super::job::Watcher;
 use crate::error::Error;
+use crate::os::identity::process_id;
 
 /// The places of tasks that are finished.
 #[derive(Default)]
@@ -132,7 +133,7 @@ impl<R> AsCompleted<R> {
             left: tasks.len(),
             tasks,
             finished,
-            process_id: std::process::id(),
+            process_id: process_id(),
         }
     }
 }
@@ -148,7 +149,7 @@ impl<R> Iterator for AsCompleted<R> {
         let place = match self.finished.try_next() {
             Some(place) => place,
             // In a fork of the program no more come: their `join` says so.
-            None if std::process::id() != self.process_id => {
+            None if process_id() != self.process_id => {
                 self.tasks.iter().position(Option::is_some)?
             }
             None => self.finished.next(),

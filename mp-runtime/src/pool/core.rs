@@ -17,6 +17,7 @@ use super::stats::{Counters, PoolStats};
 use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Link};
+use crate::os::identity::process_id;
 use crate::process::{ProcessInfo, Worker};
 use crate::wire::Handles;
 
@@ -162,7 +163,7 @@ impl State {
 impl Core {
     pub(super) fn new(config: Config) -> Core {
         Core {
-            owner_id: std::process::id(),
+            owner_id: process_id(),
             state: Mutex::new(State {
                 phase: Phase::Opening,
                 failure: None,
@@ -249,7 +250,7 @@ impl Core {
 
     /// Whether this is the process that made the pool, and not a fork of it.
     pub(super) fn is_owner(&self) -> bool {
-        std::process::id() == self.owner_id
+        process_id() == self.owner_id
     }
 
     pub(super) fn require_owner(&self) -> Result<(), Error> {

@@ -13,6 +13,7 @@ use super::progress::Meter;
 use super::stats::Counters;
 use crate::error::Error;
 use crate::os::event_fd::EventFd;
+use crate::os::identity::process_id;
 use crate::process::Answer;
 use crate::registry::{Catalogue, ProcessFn};
 use crate::wire::{DecodeError, Decoder};
@@ -184,7 +185,7 @@ impl Job {
 
     /// Whether anything can come of waiting for it: in a fork of the program nothing does.
     pub(super) fn require_owner(&self) -> Result<(), Error> {
-        match std::process::id() == self.owner_id {
+        match process_id() == self.owner_id {
             true => Ok(()),
             false => {
                 let call = format!("a call of `{}`", self.function.name);

@@ -1,19 +1,22 @@
 //! What waits for a worker. Jobs take turns, a chunk at a time, so that a short one does not wait
 //! for the end of a long one.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::job::Job;
 use super::segment::Piece;
+
+/// So many void turns are always passed over rather than looked for.
+const VOID_TURNS: usize = 64;
 
 /// The jobs that have pieces waiting.
 #[derive(Clone, Default)]
 pub(super) struct Queue {
     /// By the key of the job.
     waiting: HashMap<u64, Waiting>,
-    /// Keys by turn, so that the place of one among ten thousand is found at once.
-    turns: BTreeMap<u64, u64>,
+    /// Turns, and whose they are. That of a job that waits no more is void, and is passed over.
+    turns: VecDeque<(u64, u64)>,
     last_turn: u64,
     item_count: usize,
 }
@@ -54,7 +57,7 @@ impl Queue {
     fn of(&mut self, job: &Arc<Job>, more: usize) -> &mut Waiting {
         let waiting = self.waiting.entry(job.key).or_insert_with(|| {
             self.last_turn += 1;
-            self.turns.insert(self.last_turn, job.key);
+            self.turns.push_back((self.last_turn, job.key));
             Waiting {
                 job: Arc::clone(job),
                 pieces: VecDeque::new(),
@@ -69,8 +72,13 @@ impl Queue {
 
     /// Takes the next chunk for one of `workers` workers, of at most so many items.
     pub(super) fn next(&mut self, workers: usize, most: usize) -> Option<(Arc<Job>, Piece)> {
-        let (_, key) = self.turns.pop_first()?;
-        let waiting = self.waiting.get_mut(&key)?;
+        let (key, waiting) = loop {
+            let (turn, key) = self.turns.pop_front()?;
+            // A job that came back has another turn.
+            if self.waiting.get(&key).is_some_and(|own| own.turn == turn) {
+                break (key, self.waiting.get_mut(&key)?);
+            }
+        };
         let piece = waiting.pieces.front_mut()?;
         let size = waiting.job.chunk_size(waiting.item_count, workers);
         let chunk = piece.split_front(size.min(most));
@@ -85,7 +93,7 @@ impl Queue {
         } else {
             self.last_turn += 1;
             waiting.turn = self.last_turn;
-            self.turns.insert(self.last_turn, key);
+            self.turns.push_back((self.last_turn, key));
         }
         Some((job, chunk))
     }
@@ -95,8 +103,12 @@ impl Queue {
         let Some(waiting) = self.waiting.remove(&job.key) else {
             return VecDeque::new();
         };
-        self.turns.remove(&waiting.turn);
         self.item_count -= waiting.item_count;
+        // Now and then the void ones go, so that they do not outgrow the others.
+        if self.turns.len() > 2 * self.waiting.len() + VOID_TURNS {
+            let Queue { waiting, turns, .. } = self;
+            turns.retain(|(turn, key)| waiting.get(key).is_some_and(|own| own.turn == *turn));
+        }
         waiting.pieces
     }
 
