@@ -317,3 +317,40 @@ fn threads_have_the_stack_of_a_main_thread() {
         assert_eq!(pool.apply(deep, (700,)).expect("there is room"), 700);
     });
 }
+
+#[mp::test]
+fn callbacks_and_results_in_their_order_are_the_same() {
+    within(LIMIT, || {
+        for backend in BACKENDS {
+            let pool = pool(backend);
+            let (told, heard) = std::sync::mpsc::channel();
+            let submit = |x| {
+                let task = pool.submit(panics_on_3, (x,)).expect("the pool is open");
+                let told = told.clone();
+                task.on_done(move |result| {
+                    let outcome = result.as_ref().map_err(|error| error.kind());
+                    told.send((x, outcome.copied())).expect("somebody listens");
+                });
+                task
+            };
+            let tasks: Vec<_> = (0..6).map(submit).collect();
+            let mut results: Vec<_> = mp::as_completed(tasks)
+                .map(|result| result.map_err(|error| error.kind()))
+                .collect();
+            results.sort_by_key(|result| result.unwrap_or(3));
+            let expected = |x| {
+                if x == 3 {
+                    Err(ErrorKind::Panicked)
+                } else {
+                    Ok(x)
+                }
+            };
+            assert_eq!(results, (0..6).map(expected).collect::<Vec<_>>());
+            // Its callbacks have returned when `join` does.
+            pool.join().expect("all is done");
+            let mut heard: Vec<_> = heard.try_iter().collect();
+            heard.sort_by_key(|(x, _)| *x);
+            assert!(heard.into_iter().eq((0..6).map(|x| (x, expected(x)))));
+        }
+    });
+}

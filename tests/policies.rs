@@ -1276,7 +1276,9 @@ fn promise_04_a_worker_that_does_not_begin_is_given_up_where_there_is_a_time_lim
             .task_timeout(Duration::from_millis(100))
             .build()
             .expect("a pool can be started");
-        signal(pool.workers()[0].id, Signal::SIGSTOP);
+        let worker = pool.workers()[0].id;
+        signal(worker, Signal::SIGSTOP);
+        until(|| programs::state(worker) == Some('T'));
         // It is not the fault of the item.
         assert_eq!(pool.apply(echo, (3,)).expect("another worker runs it"), 3);
         assert_eq!(pool.stats().restarts, 1);
