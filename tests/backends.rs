@@ -328,7 +328,7 @@ fn callbacks_and_results_in_their_order_are_the_same() {
                 let task = pool.submit(panics_on_3, (x,)).expect("the pool is open");
                 let told = told.clone();
                 task.on_done(move |result| {
-                    let outcome = result.as_ref().map_err(|error| error.kind());
+                    let outcome = result.as_ref().map_err(mp::Error::kind);
                     told.send((x, outcome.copied())).expect("somebody listens");
                 });
                 task
