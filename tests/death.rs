@@ -792,9 +792,14 @@ fn promise_01_a_worker_that_is_stopped_at_any_moment_holds_nothing_that_others_n
                 None
             }
         };
+        let mut killed = None;
         for round in 0..ROUNDS {
-            until(|| pool.workers().len() == 2);
-            let worker = pool.workers()[round % 2].id;
+            let mut workers = Vec::new();
+            until(|| {
+                workers = pool.workers();
+                workers.len() == 2 && workers.iter().all(|worker| Some(worker.id) != killed)
+            });
+            let worker = workers[round % 2].id;
             // Wherever it is when it has done something and gone on for a while.
             until(|| next() == Some(worker));
             for _ in 0..round % 7 {
@@ -810,6 +815,7 @@ fn promise_01_a_worker_that_is_stopped_at_any_moment_holds_nothing_that_others_n
                 of_the_other == 30
             });
             kill_worker(worker);
+            killed = Some(worker);
         }
         assert!(
             errors.len() <= ROUNDS,
