@@ -852,7 +852,8 @@ fn a_pool_that_grows_while_a_worker_is_let_go_that_has_not_come_blames_nobody() 
             pool.map(echo, 0..2).expect("nothing fails");
             pool.resize(1).expect("it is open");
             pool.resize(2).expect("its workers come");
-            assert_eq!(pool.workers().len(), 2);
+            // The first one may be making room for another just now.
+            until(|| pool.workers().len() == 2);
         }
         pool.join().expect("all is done");
     });
