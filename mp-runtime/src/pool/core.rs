@@ -558,8 +558,7 @@ impl Core {
         }
         // Under the lock: each item is in one place whenever somebody counts.
         for ended in &aftermath.ended {
-            let (done, failed) = ended.counts();
-            self.counters.count(done, failed);
+            self.counters.count(ended);
         }
         drop(state);
         // First what others wait for: nothing that goes wrong with a call may hold it back.
@@ -616,10 +615,9 @@ impl Core {
     /// Counts what never was with a worker of another process, and brings it to whoever waits for
     /// it.
     pub(super) fn deliver(&self, job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) {
-        let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err());
-        let failed = failed.count();
-        self.counters.count(outcomes.len() - failed, failed);
-        job.deliver(outcomes);
+        let ended = Ended::of(job, outcomes);
+        self.counters.count(&ended);
+        ended.deliver();
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -1,10 +1,10 @@
 //! The workers of a pool: how many there shall be, and what becomes of each.
 //!
-//! Each slot has a thread, which asks before every start whether its worker is [needed](Need): a
-//! slot below the target number, in a pool that goes on. There is no count of workers that have
-//! died and must be replaced, which could be wrong: who is there, and who should be, decides.
-//! The answer "no" and the end of the slot are one step under the lock, so that a slot that is
-//! needed again is either still there or surely gone.
+//! Each slot has a thread, which asks before every start whether its worker is
+//! [needed](Core::needs_worker): a slot below the target number, in a pool that goes on. There is no
+//! count of workers that have died and must be replaced, which could be wrong: who is there, and who
+//! should be, decides. The answer "no" and the end of the slot are one step under the lock, so that
+//! a slot that is needed again is either still there or surely gone.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,15 +17,6 @@ use crate::error::{Error, ErrorKind};
 use crate::link::{Link, Record, Reply};
 use crate::os;
 use crate::process::{Death, Who, Worker, start_watch};
-
-/// Whether a slot's thread shall start a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// It shall.
-    Worker,
-    /// It shall not, and the slot has stopped.
-    Nobody,
-}
 
 impl State {
     /// Forgets slots at the end that are not needed and have stopped.
@@ -170,15 +161,16 @@ impl Core {
         }
     }
 
-    /// What the thread of a slot without a worker shall do.
-    pub(super) fn need(self: &Arc<Self>, index: usize) -> Need {
+    /// Whether the thread of a slot without a worker shall start one; if not, the slot has stopped
+    /// when this returns.
+    pub(super) fn needs_worker(self: &Arc<Self>, index: usize) -> bool {
         let mut state = self.state();
         if state.needs(index) {
             state.slots[index].stage = Stage::Starting;
-            return Need::Worker;
+            return true;
         }
         self.stop_slot(state, index, None);
-        Need::Nobody
+        false
     }
 
     /// A worker could not be started. If somebody waits for it in vain, or there never can be one,

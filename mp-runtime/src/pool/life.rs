@@ -88,7 +88,7 @@ impl Ended {
         outcomes
     }
 
-    fn of(job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) -> Ended {
+    pub(super) fn of(job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) -> Ended {
         Ended {
             job: Arc::clone(job),
             outcomes,

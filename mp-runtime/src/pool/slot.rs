@@ -8,7 +8,6 @@ use nix::libc;
 
 use super::Backend;
 use super::core::Core;
-use super::crew::Need;
 use crate::error::{Error, ErrorKind};
 use crate::link::{Event, Events, Link};
 use crate::process::{Death, LaunchSpec, Role, Worker, short_life, start_thread};
@@ -165,7 +164,7 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
     POOL_OF_THREAD.set(Arc::as_ptr(core).addr());
     let ending = Ending(core, index);
     let mut failed_starts = 0;
-    while core.need(index) == Need::Worker {
+    while core.needs_worker(index) {
         let error = match start(core, index) {
             Ok((worker, link, events)) => {
                 core.ready(index, Arc::clone(&link));
@@ -195,7 +194,7 @@ pub(super) fn run(core: &Arc<Core>, index: usize) {
             core.wait_for_work(index, error);
         }
     }
-    // `need` and `cannot_open` have said so to the pool.
+    // `needs_worker` and `cannot_open` have said so to the pool.
     std::mem::forget(ending);
 }
 

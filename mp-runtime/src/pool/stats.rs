@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::life::Ended;
+
 /// What a pool has done and has to do; from [`Pool::stats`](super::Pool::stats).
 ///
 /// Every item that was submitted is counted in exactly one of `queued`, `running`, `done` and
@@ -49,7 +51,8 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn count(&self, done: usize, failed: usize) {
+    pub(super) fn count(&self, ended: &Ended) {
+        let (done, failed) = ended.counts();
         // Most of the time nothing fails.
         if failed > 0 {
             self.failed.fetch_add(failed, Ordering::Relaxed);
