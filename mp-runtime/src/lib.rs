@@ -30,6 +30,7 @@ pub mod sync;
 mod wire;
 pub mod channel;
 mod registry;
+#[expect(unsafe_code, reason = "a worker reads calls where its parent put them")]
 mod link;
 pub mod process;
 pub mod pool;

@@ -81,6 +81,8 @@ pub struct Call<'m> {
     input: &'m [u8],
     handles: Option<Arc<Handles>>,
     output: Payload,
+    /// Empty memory for the bytes of the result.
+    buffer: Vec<u8>,
     /// Whether an `Err` that it returns is a failure and no result.
     is_initializer: bool,
 }
@@ -97,20 +99,20 @@ pub enum CallError {
 }
 
 impl<'m> Call<'m> {
-    pub(crate) fn new(input: &'m [u8], handles: Option<Arc<Handles>>) -> Call<'m> {
+    /// One with these arguments, whose result is written into `buffer`, which is empty. That of an
+    /// initializer fails if the function returns an `Err`.
+    pub(crate) fn new(
+        input: &'m [u8],
+        handles: Option<Arc<Handles>>,
+        buffer: Vec<u8>,
+        is_initializer: bool,
+    ) -> Call<'m> {
         Call {
             input,
             handles,
             output: Payload::default(),
-            is_initializer: false,
-        }
-    }
-
-    /// Has it fail if the function returns an `Err`.
-    pub(crate) fn of_initializer(self) -> Call<'m> {
-        Call {
-            is_initializer: true,
-            ..self
+            buffer,
+            is_initializer,
         }
     }
 
@@ -163,7 +165,8 @@ impl<'m> Call<'m> {
         &mut self,
         write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
     ) -> Result<(), CallError> {
-        self.output = Payload::encode(write).map_err(CallError::Encode)?;
+        let buffer = std::mem::take(&mut self.buffer);
+        self.output = Payload::encode_into(buffer, write).map_err(CallError::Encode)?;
         Ok(())
     }
 }

@@ -17,7 +17,7 @@
 
 mod bounds;
 mod room;
-mod wait;
+pub(crate) mod wait;
 mod takers;
 mod ring;
 mod codec;

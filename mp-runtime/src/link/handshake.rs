@@ -23,9 +23,9 @@ use ipc_channel::IpcError;
 use ipc_channel::ipc::{IpcOneShotServer, IpcSender};
 use serde::{Deserialize, Serialize};
 
-use super::parent::{self, Events, Link};
-use super::{Recorder, WorkerEnd};
-use crate::os::{self, descriptor, pidfd::PidFd};
+use super::parent::{self, Events, Farewell, Link};
+use super::{Lanes, WorkerEnd};
+use crate::os::{descriptor, pidfd::PidFd};
 use crate::wire::{self, Freight, Inbox, Outbox};
 
 /// The longest path a socket can be bound to (`sun_path` less its NUL), less what is added to the
@@ -200,28 +200,16 @@ pub(crate) struct Channels {
 }
 
 impl Channels {
-    /// Opens the link. The closure is to be called when the process has ended.
+    /// Opens the link.
     pub(crate) fn open(
         self,
-        recorder: Recorder,
+        lanes: Lanes,
         pidfd: Arc<PidFd>,
         freight: Freight,
-    ) -> (Link, Events, impl FnOnce() + Send + 'static) {
+    ) -> (Link, Events, Farewell) {
         let Channels { down, up, farewell } = self;
         let (down, up) = (down.with_freight(freight.clone()), up.with_freight(freight));
-        let (link, events) = parent::open(down, up, recorder, pidfd);
-        let say_farewell = move || {
-            // It waits while the socket is full, and whoever calls this must not. It fails if the
-            // events are not received any more, and then nobody misses it.
-            let again = farewell.clone();
-            let thread = os::thread::spawn("mp-farewell", move || {
-                let _ = parent::say_farewell(&farewell);
-            });
-            if thread.is_err() {
-                let _ = parent::say_farewell(&again);
-            }
-        };
-        (link, events, say_farewell)
+        parent::open(lanes, down, up, farewell, pidfd)
     }
 }
 
@@ -231,7 +219,7 @@ impl WorkerEnd {
         anchor: OwnedFd,
         token: u64,
         greeting: Greeting,
-        recorder: Arc<Recorder>,
+        lanes: Lanes,
         freight: Freight,
     ) -> io::Result<WorkerEnd> {
         let sender: IpcSender<Hello> = IpcSender::connect(descriptor::path_of(anchor.as_fd()))?;
@@ -250,7 +238,7 @@ impl WorkerEnd {
             inbox.with_freight(freight.clone()),
             outbox.with_freight(freight),
         );
-        Ok(WorkerEnd::new(inbox, outbox, recorder))
+        Ok(WorkerEnd::new(inbox, outbox, lanes))
     }
 }
 

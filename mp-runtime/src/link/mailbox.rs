@@ -30,13 +30,15 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::message::{Call, Record, Status};
-use super::parent::{Event, Reply};
+use super::lanes::Running;
+use super::message::{Bundle, Call, Record, Status, record_head};
+use super::parent::{Event, Reply, Turn};
 use super::worker::FLUSH_INTERVAL;
-use super::{Events, Link, Running, WorkerEnd};
+use super::{Events, Link, WorkerEnd};
 use crate::wire::{Handles, Payload};
 
 /// Results up to this size lie together; a larger one is handed over as it is.
@@ -50,8 +52,12 @@ pub(crate) fn open() -> (Link, Events, WorkerEnd, Hold) {
         has_handles: false,
         flushed: Instant::now(),
     };
+    let caller = Caller {
+        mailbox: Arc::clone(&mailbox),
+        last_call: AtomicU32::new(0),
+    };
     (
-        Link::from(Caller(Arc::clone(&mailbox))),
+        Link::from(caller),
         Events::from(Receiver(Arc::clone(&mailbox))),
         WorkerEnd::from(taker),
         Hold(mailbox),
@@ -74,11 +80,11 @@ struct State {
     /// Those of the call that it has taken, until its last item has them.
     handles: Option<Arc<Handles>>,
     is_stopped: bool,
-    cancelled: Option<u64>,
+    cancelled: Option<u32>,
     running: Option<Begun>,
-    /// Results that wait for others.
-    open: Batch,
-    ready: VecDeque<Batch>,
+    /// Results that wait for others, each behind its head.
+    open: Vec<u8>,
+    ready: VecDeque<Bundle>,
     end: Option<ThreadEnd>,
 }
 
@@ -93,17 +99,9 @@ pub(crate) enum ThreadEnd {
 
 #[derive(Clone, Copy, Debug)]
 struct Begun {
-    chunk: u64,
-    item: u64,
+    call: u32,
+    place: usize,
     since: Instant,
-}
-
-/// Records, and where their payloads lie.
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<Record>,
-    body: Vec<u8>,
-    handles: Option<Handles>,
 }
 
 impl Mailbox {
@@ -130,31 +128,29 @@ impl Mailbox {
 impl State {
     /// Makes what waits ready to be received.
     fn flush(&mut self) {
-        if !self.open.records.is_empty() {
-            self.ready.push_back(std::mem::take(&mut self.open));
+        if !self.open.is_empty() {
+            let body = std::mem::take(&mut self.open);
+            self.ready
+                .push_back(Bundle::of_many(Reply::new(body, None)));
         }
     }
 
     /// Adds a result. Tells whether it can be received now.
-    fn put(&mut self, chunk: u64, item: u64, status: Status, payload: Payload) -> bool {
+    fn put(&mut self, is_last: bool, status: Status, payload: Payload) -> bool {
         let is_alone = payload.handles.is_some() || payload.bytes.len() > COPIED_BYTES;
-        let start = if is_alone { 0 } else { self.open.body.len() };
-        let record = Record {
-            chunk,
-            item,
-            status,
-            payload: start..start + payload.bytes.len(),
-        };
         if is_alone {
             self.flush();
-            self.ready.push_back(Batch {
-                records: vec![record],
-                body: payload.bytes,
-                handles: payload.handles,
-            });
+            let record = Record {
+                status,
+                is_last,
+                payload: 0..payload.bytes.len(),
+            };
+            let reply = Reply::new(payload.bytes, payload.handles);
+            self.ready.push_back(Bundle::of_one(record, reply));
         } else {
-            self.open.body.extend_from_slice(&payload.bytes);
-            self.open.records.push(record);
+            let head = record_head(Some(status), is_last, payload.bytes.len());
+            self.open.extend_from_slice(&head);
+            self.open.extend_from_slice(&payload.bytes);
         }
         is_alone
     }
@@ -162,35 +158,43 @@ impl State {
 
 /// Calls the worker; when it is dropped the worker is told to stop.
 #[derive(Debug)]
-pub(super) struct Caller(Arc<Mailbox>);
+pub(super) struct Caller {
+    mailbox: Arc<Mailbox>,
+    /// The number of the last call.
+    last_call: AtomicU32,
+}
 
 impl Caller {
+    pub(super) fn next_number(&self) -> u32 {
+        self.last_call.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
     pub(super) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
-        let mut state = self.0.state();
+        let mut state = self.mailbox.state();
         let unused = match state.end {
             Some(_) => Some((call, handles)),
             None => state.call.replace((call, handles)),
         };
         drop(state);
-        self.0.called.notify_one();
+        self.mailbox.called.notify_one();
         drop(unused);
     }
 
     pub(super) fn stop(&self) {
-        self.0.state().is_stopped = true;
-        self.0.called.notify_one();
+        self.mailbox.state().is_stopped = true;
+        self.mailbox.called.notify_one();
     }
 
-    pub(super) fn cancel(&self, chunk: u64) {
-        self.0.state().cancelled = Some(chunk);
+    pub(super) fn cancel(&self, call: u32) {
+        self.mailbox.state().cancelled = Some(call);
     }
 
     pub(super) fn running(&self) -> Option<Running> {
-        let begun = self.0.state().running?;
+        let begun = self.mailbox.state().running?;
         Some(Running {
-            chunk: begun.chunk,
-            item: begun.item,
-            elapsed: begun.since.elapsed(),
+            call: begun.call,
+            place: begun.place,
+            elapsed: Some(begun.since.elapsed()),
         })
     }
 }
@@ -208,22 +212,21 @@ pub(super) struct Receiver(Arc<Mailbox>);
 impl Receiver {
     /// Waits for the next event. Once the worker has ended, or was let go of, this does not wait:
     /// first comes what it had done.
-    pub(super) fn next(&self) -> Event {
+    pub(super) fn next(&self) -> Event<'static> {
         let mut state = self.0.state();
         loop {
-            if let Some(batch) = state.ready.pop_front() {
-                drop(state);
-                return Event::Records(batch.records, Reply::new(batch.body, batch.handles));
+            if let Some(bundle) = state.ready.pop_front() {
+                return Event::Records(bundle, Turn::free());
             }
             if state.end.is_some() {
-                return Event::Ended(Vec::new(), Reply::new(Vec::new(), None));
+                return Event::Ended(Bundle::empty());
             }
             state = wait(&self.0.reported, state);
         }
     }
 
     /// The last event, whatever was not received.
-    pub(super) fn abandon(&self) -> Event {
+    pub(super) fn abandon(&self) -> Event<'static> {
         self.discard();
         self.next()
     }
@@ -298,12 +301,12 @@ impl Taker {
         }
     }
 
-    pub(super) fn begin(&self, chunk: u64, item: u64) -> bool {
+    pub(super) fn begin(&self, call: u32, place: usize) -> bool {
         let since = Instant::now();
         let mut state = self.mailbox.state();
-        let go = state.end.is_none() && state.cancelled != Some(chunk);
+        let go = state.end.is_none() && state.cancelled != Some(call);
         if go {
-            state.running = Some(Begun { chunk, item, since });
+            state.running = Some(Begun { call, place, since });
         }
         go
     }
@@ -321,8 +324,7 @@ impl Taker {
 
     pub(super) fn end(
         &mut self,
-        chunk: u64,
-        item: u64,
+        is_last: bool,
         status: Status,
         payload: Payload,
     ) -> io::Result<()> {
@@ -334,7 +336,7 @@ impl Taker {
             return Err(let_go());
         }
         state.running = None;
-        let mut is_ready = state.put(chunk, item, status, payload);
+        let mut is_ready = state.put(is_last, status, payload);
         if now.duration_since(self.flushed) > FLUSH_INTERVAL {
             self.flushed = now;
             state.flush();
@@ -347,13 +349,15 @@ impl Taker {
         Ok(())
     }
 
-    pub(super) fn end_chunk(&mut self, chunk: u64) -> io::Result<()> {
+    pub(super) fn end_call(&mut self, is_cut_short: bool) -> io::Result<()> {
         self.flushed = Instant::now();
         let mut state = self.mailbox.state();
         if state.end.is_some() {
             return Err(let_go());
         }
-        state.put(chunk, 0, Status::ChunkEnd, Payload::default());
+        if is_cut_short {
+            state.put(true, Status::CutShort, Payload::default());
+        }
         state.flush();
         let unused = state.handles.take();
         drop(state);

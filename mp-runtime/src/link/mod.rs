@@ -1,58 +1,75 @@
 //! The connection of a parent and one of its workers, and the seam between pools and transport:
-//! whoever is above sees calls go down and results come up, and not how. A worker is mostly a
+//! whoever is above sees calls go down and records come up, and not how. A worker is mostly a
 //! process, of which the rest of this page is; one that is a thread of this process has a
 //! [`mailbox`] behind the same names.
 //!
+//! # Two lanes
+//!
+//! Plain bytes go through two [rings](ring) in memory that the two share ([`lanes`]), without a
+//! system call while both are awake. What owns something, handles, goes over `ipc-channel`, and so
+//! does what is too large for a ring. Whatever goes that way is announced in the ring, so that
+//! there is one order, and each side sleeps in one place: at the [bell](bell) of its ring.
+//!
 //! # Parties
 //!
-//! - **parent**: a thread for each worker receives ([`Events`]); any thread that owns the worker's
-//!   turn sends ([`Link`]);
-//! - **worker**: its main thread receives, runs and sends ([`WorkerEnd`]);
-//! - **watch**: the parent's thread that sees processes end. It puts a farewell at the end of what
-//!   the worker has sent, through an end of the same channel that the parent keeps.
+//! - **senders**: threads of the parent. Numbers of calls are given out, and light calls put in, under
+//!   the lock of whoever is above; a call that is not light is sent by who gave it its number, while
+//!   its worker has no other;
+//! - **keeper**: a thread of the parent for each worker, which is there for what nobody else takes
+//!   ([`Events`]). It alone receives over the connection;
+//! - **waiters**: threads of the parent that take what is in the ring while they wait ([`Link::poll`]);
+//! - **worker**: its main thread takes calls, runs them and puts in records ([`WorkerEnd`]);
+//! - **watch**: the parent's thread that sees processes end, and says so ([`Farewell`]).
 //!
-//! # Messages
+//! # Calls and records
 //!
-//! Down, one call at a time: the next one is sent when the last one's end was received. A call is a
-//! *chunk*: a function, a number that no other chunk has, and items. Up: records, each the result
-//! of one item or the end of a chunk, several to a message; and last the farewell.
+//! A *call* is a function, a number, and items. Calls are begun in the order of their numbers, and
+//! their items run in order. For each there is a record, in the same order, so that records need
+//! not say whose they are. A call that was not begun can be [taken back](lanes::Claim).
 //!
 //! # Nobody waits for one who waits for him
 //!
-//! The parent's receiving thread never sends what may block: a call larger than one frame is sent
-//! by a thread made for it. So a worker that sends always finds a receiver, and a worker that does
-//! not receive delays that one thread alone, until it dies and the socket closes.
+//! No sender waits for a worker: a light call finds room, any other one finds an empty ring, and one
+//! that goes over the connection is sent by a thread made for it if it may block. A worker that
+//! finds no room for its records wakes the keeper, who takes them whatever else it does. The keeper
+//! waits for a message that was announced, and then for that worker alone; if the worker dies first
+//! a farewell takes its place.
 //!
-//! # The recorder
+//! # Death
 //!
-//! A system call for each small result would cost more than most results. So the worker collects
-//! them, and writes them into the *recorder* as well, a page that it shares with the parent, which
-//! reads it when the worker is dead:
+//! | step of the worker | if it is killed right after |
+//! | --- | --- |
+//! | begins a call | it had not begun with any of its items |
+//! | begins item `i` | `i` was running: it fails, once |
+//! | writes the record of `i` | the same: what `tail` has not passed does not count |
+//! | puts it in (`tail`) | `i` has a result, nothing was running |
+//! | rings the bell | the same; without that the farewell wakes whoever sleeps |
+//! | announces the record of `i` | `i` was running, unless its message is whole |
 //!
-//! | step of the worker | the recorder then says | if it is killed right after |
-//! | --- | --- | --- |
-//! | begins item `i` of chunk `c` | running `c`, `i` | `i` was running: it fails, once |
-//! | appends the result's bytes | the same | the same: bytes without a commit do not count |
-//! | commits them | running `c`, `i`; bytes of `i` | `i` has a result, which wins |
-//! | ends the item | running nothing; bytes of `i` | `i` has a result, nothing was running |
-//! | sends the message | the same | every result came twice; the second is dropped |
-//! | commits zero bytes | running nothing | nothing is lost, all was sent |
+//! What is in the ring when the worker has ended is all there will be, and is taken before the end
+//! is told.
 //!
-//! A result that does not fit is sent at once instead, while its item still counts as running.
-//! Records carry the number of their chunk, so that what is left of an older one means nothing.
+//! # A worker is a stranger
+//!
+//! The parent believes nothing that a worker writes: what comes up is copied out before it is
+//! looked at, counts are checked against the size of the ring and lengths against what came, and
+//! records against the calls they answer. Nonsense ends that worker. Words that it should not write
+//! can make it appear to be idle, busy, running or full, which it could be as well.
 
+mod bell;
 mod handshake;
+mod lanes;
 mod mailbox;
 mod message;
 mod parent;
-mod recorder;
+mod ring;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub(crate) use handshake::{Greeting, Server};
+pub(crate) use lanes::{Lanes, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
-pub(crate) use message::{Call, INITIALIZER_CHUNK, Record, Status};
-pub(crate) use parent::{Event, Events, Link, Reply};
-pub(crate) use recorder::{Recorder, Running};
+pub(crate) use message::{Bundle, Call, CallHead, Record, Status};
+pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};
 pub(crate) use worker::{Chunk, WorkerEnd};

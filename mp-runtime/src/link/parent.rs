@@ -2,56 +2,99 @@
 
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use nix::libc::SIGKILL;
 
-use super::mailbox::{Caller, Receiver};
-use super::message::{self, Call, Record, Status, read_records};
-use super::{Recorder, Running};
+use super::bell::Sleeper;
+use super::lanes::{Lanes, MOST_DOWN_BYTES, Running};
+use super::mailbox::{self, Caller};
+use super::message::{self, Bundle, Call, Read, Record, Status, read_record};
+use super::ring::{DownWriter, UpReader};
 use crate::os::crowd::{self, is_crowded};
 use crate::os::{self, pidfd::PidFd};
 use crate::wire::{self, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
 
-/// Sends calls to a worker.
+/// A call is light up to so many bytes, if it has no handles: it can be sent under a lock, and to a
+/// worker that has others.
+pub(crate) const LIGHT_BYTES: usize = 2 << 10;
+/// No light call is sent to a worker that has so many bytes of them in its ring.
+const MOST_LIGHT_BYTES: usize = 48 << 10;
+
+/// Sends calls to a worker. When it is dropped the worker is told to stop.
 #[derive(Debug)]
 pub(crate) struct Link(Way);
 
 #[derive(Debug)]
 enum Way {
-    Process(ToProcess),
+    Process(Arc<Duct>),
     Thread(Caller),
 }
 
-#[derive(Debug)]
-struct ToProcess {
-    outbox: Outbox,
-    recorder: Arc<Recorder>,
-    pidfd: Arc<PidFd>,
-}
-
-/// Receives from a worker; one thread has it.
+/// Receives from a worker; one thread has it, the keeper.
 #[derive(Debug)]
 pub(crate) struct Events(Source);
 
 #[derive(Debug)]
 enum Source {
-    Process(FromProcess),
-    Thread(Receiver),
+    Process(Arc<Duct>),
+    Thread(mailbox::Receiver),
 }
 
+/// What the two share, if the worker is a process.
 #[derive(Debug)]
-struct FromProcess {
+pub(super) struct Duct {
+    lanes: Lanes,
+    writer: Mutex<DownWriter>,
+    /// The number of the last call.
+    last_call: AtomicU32,
+    receiver: Mutex<Receiver>,
+    outbox: Outbox,
+    pidfd: Arc<PidFd>,
+    /// The worker has ended: what is in the ring now is all there will be.
+    has_ended: AtomicBool,
+    /// The keeper waits for a message on the connection, or is about to.
+    is_connected: AtomicBool,
+    /// An end of the connection on which the worker sends.
+    farewell: Outbox,
+}
+
+/// What is needed to take what a worker has put into the ring.
+#[derive(Debug)]
+struct Receiver {
+    reader: UpReader,
     inbox: Inbox,
-    recorder: Arc<Recorder>,
+    /// What was taken of the ring behind a record that stands for another.
+    rest: Vec<u8>,
+    /// The next record comes over the connection.
+    is_apart: Option<Apart>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Apart {
+    is_last: bool,
+}
+
+/// The right to say what comes next from a worker. Records are in order as long as whoever takes
+/// some has it until they count.
+#[derive(Debug)]
+pub(crate) struct Turn<'l> {
+    _receiver: Option<MutexGuard<'l, Receiver>>,
+}
+
+impl Turn<'_> {
+    pub(super) fn free() -> Turn<'static> {
+        Turn { _receiver: None }
+    }
 }
 
 /// What came from a worker.
-pub(crate) enum Event {
-    /// Records, and the message they lie in.
-    Records(Vec<Record>, Reply),
-    /// It has ended; these are the records it had not sent. Nothing comes after this.
-    Ended(Vec<Record>, Reply),
+pub(crate) enum Event<'l> {
+    /// Records.
+    Records(Bundle, Turn<'l>),
+    /// It has ended; these are the records it had left. Nothing comes after this.
+    Ended(Bundle),
     /// It sent nonsense, or what could not be taken in. It should be killed; [`Event::Ended`]
     /// still comes, from [`Events::abandon`].
     Broken(String),
@@ -72,7 +115,12 @@ impl Reply {
         }
     }
 
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.body
+    }
+
     /// Reads the value of which `payload` are the bytes.
+    #[inline]
     pub(crate) fn decode<T>(
         &self,
         payload: &Range<usize>,
@@ -89,21 +137,53 @@ impl Reply {
     }
 }
 
-/// Puts the two halves together.
+/// What is to be done when the worker has ended.
+pub(crate) struct Farewell(Arc<Duct>);
+
+/// Puts the two halves together, and what tells them of the worker's end.
 pub(crate) fn open(
+    lanes: Lanes,
     outbox: Outbox,
     inbox: Inbox,
-    recorder: Recorder,
+    farewell: Outbox,
     pidfd: Arc<PidFd>,
-) -> (Link, Events) {
-    let recorder = Arc::new(recorder);
-    let link = ToProcess {
-        outbox,
-        recorder: Arc::clone(&recorder),
-        pidfd,
+) -> (Link, Events, Farewell) {
+    let receiver = Receiver {
+        reader: lanes.up_reader(),
+        inbox,
+        rest: Vec::new(),
+        is_apart: None,
     };
-    let events = FromProcess { inbox, recorder };
-    (Link(Way::Process(link)), Events(Source::Process(events)))
+    let duct = Arc::new(Duct {
+        writer: Mutex::new(lanes.down_writer()),
+        last_call: AtomicU32::new(0),
+        receiver: Mutex::new(receiver),
+        outbox,
+        pidfd,
+        has_ended: AtomicBool::new(false),
+        is_connected: AtomicBool::new(false),
+        farewell,
+        lanes,
+    });
+    (
+        Link(Way::Process(Arc::clone(&duct))),
+        Events(Source::Process(Arc::clone(&duct))),
+        Farewell(duct),
+    )
+}
+
+impl Farewell {
+    /// Tells whoever waits for the worker that it has ended.
+    pub(crate) fn say(self) {
+        let duct = self.0;
+        duct.has_ended.store(true, Ordering::SeqCst);
+        duct.lanes.up_bell().wake_all();
+        // In the one order of all that is `SeqCst`: either the keeper sees that the worker has ended
+        // before it waits for a message, or this sees that it waits.
+        if duct.is_connected.load(Ordering::SeqCst) {
+            duct.send_farewell();
+        }
+    }
 }
 
 impl From<Caller> for Link {
@@ -112,65 +192,251 @@ impl From<Caller> for Link {
     }
 }
 
-impl From<Receiver> for Events {
-    fn from(receiver: Receiver) -> Events {
+impl From<mailbox::Receiver> for Events {
+    fn from(receiver: mailbox::Receiver) -> Events {
         Events(Source::Thread(receiver))
     }
 }
 
 impl Link {
-    /// Sends a call, without waiting for the worker to take it. If it cannot be sent the worker is
-    /// killed, and its end tells what became of the call.
+    /// The number of the call that is sent next. Who asks sends it, and before anybody asks again.
+    pub(crate) fn next_number(&self) -> u32 {
+        match &self.0 {
+            Way::Process(duct) => duct.next_number(),
+            Way::Thread(thread) => thread.next_number(),
+        }
+    }
+
+    /// Sends a call, without waiting for the worker to take it; before the next one it has to have
+    /// ended. If it cannot be sent the worker is killed, and its end tells what became of the
+    /// call.
     pub(crate) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
         match &self.0 {
-            Way::Process(process) => process.call(call, handles),
+            Way::Process(duct) => duct.call(call, handles),
             Way::Thread(thread) => thread.call(call, handles),
+        }
+    }
+
+    /// Whether the worker takes light calls while it has others, and has room for one.
+    pub(crate) fn takes_more(&self) -> bool {
+        match &self.0 {
+            Way::Process(duct) => duct.writer().used() < MOST_LIGHT_BYTES,
+            Way::Thread(_) => false,
+        }
+    }
+
+    /// Puts in a light call; the worker may sleep until it is [woken](Link::wake). It may have other
+    /// light calls.
+    pub(crate) fn call_lightly(&self, call: Call) {
+        match &self.0 {
+            Way::Process(duct) => duct.put_call(&call),
+            Way::Thread(thread) => thread.call(call, None),
+        }
+    }
+
+    /// Wakes the worker if it sleeps: it has something to do.
+    pub(crate) fn wake(&self) {
+        match &self.0 {
+            Way::Process(duct) => duct.lanes.down_bell().ring(),
+            Way::Thread(_) => {}
+        }
+    }
+
+    /// Takes back all calls that the worker has not begun; gives the number of the last one that it
+    /// has.
+    pub(crate) fn take_back(&self) -> Option<u32> {
+        match &self.0 {
+            Way::Process(duct) => {
+                let last = duct.last_call.load(Ordering::Relaxed);
+                Some(duct.lanes.claim().take_back(last))
+            }
+            Way::Thread(_) => None,
         }
     }
 
     /// Asks an idle worker to exit.
     pub(crate) fn stop(&self) {
         match &self.0 {
-            Way::Process(process) => process.stop(),
+            Way::Process(duct) => duct.stop(),
             Way::Thread(thread) => thread.stop(),
         }
     }
 
-    /// Keeps the items of `chunk` that have not begun from running.
-    pub(crate) fn cancel(&self, chunk: u64) {
+    /// Keeps the items of a call that have not begun from running.
+    pub(crate) fn cancel(&self, call: u32) {
         match &self.0 {
-            Way::Process(process) => process.recorder.cancel(chunk),
-            Way::Thread(thread) => thread.cancel(chunk),
+            Way::Process(duct) => duct.lanes.cancel(call),
+            Way::Thread(thread) => thread.cancel(call),
         }
     }
 
     /// Whether the worker aborted because an allocation failed.
     pub(crate) fn is_out_of_memory(&self) -> bool {
         match &self.0 {
-            Way::Process(process) => process.recorder.is_out_of_memory(),
+            Way::Process(duct) => duct.lanes.is_out_of_memory(),
             // It would have taken this process along.
             Way::Thread(_) => false,
         }
     }
 
-    /// What the worker is doing, or was doing when it died.
+    /// The item that the worker began last, if its records do not tell its end.
     pub(crate) fn running(&self) -> Option<Running> {
         match &self.0 {
-            Way::Process(process) => process.recorder.running(),
+            Way::Process(duct) => duct.lanes.running(),
             Way::Thread(thread) => thread.running(),
+        }
+    }
+
+    /// Takes what is there, if nobody else is about to; what only the keeper can take is left to it,
+    /// and it is woken.
+    pub(crate) fn poll(&self) -> Option<(Bundle, Turn<'_>)> {
+        let Way::Process(duct) = &self.0 else {
+            return None;
+        };
+        let mut receiver = match duct.receiver.try_lock() {
+            Ok(receiver) => receiver,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        if receiver.is_apart.is_some() || !receiver.has_some() {
+            return None;
+        }
+        match receiver.take(&duct.lanes) {
+            Ok(Some(bundle)) => {
+                if receiver.is_apart.is_some() {
+                    self.wake_keeper();
+                }
+                let _receiver = Some(receiver);
+                Some((bundle, Turn { _receiver }))
+            }
+            Ok(None) | Err(_) => {
+                drop(receiver);
+                self.wake_keeper();
+                None
+            }
+        }
+    }
+
+    /// Whether there is something to take for others than the keeper.
+    pub(crate) fn has_records(&self) -> bool {
+        match &self.0 {
+            Way::Process(duct) => duct.has_records(),
+            Way::Thread(_) => false,
+        }
+    }
+
+    /// From now on the worker wakes the keeper when there is something to take, as well as now if
+    /// there is.
+    pub(crate) fn leave_to_keeper(&self) {
+        if let Way::Process(duct) = &self.0 {
+            let bell = duct.lanes.up_bell();
+            if !bell.is_wanted_by(Sleeper::Keeper) {
+                bell.want(Sleeper::Keeper);
+                if duct.has_news() {
+                    bell.wake(Sleeper::Keeper);
+                }
+            }
+        }
+    }
+
+    /// The worker need not wake the keeper: somebody else takes what comes.
+    pub(crate) fn spare_keeper(&self) {
+        if let Way::Process(duct) = &self.0 {
+            duct.lanes.up_bell().do_not_want(Sleeper::Keeper);
+        }
+    }
+
+    pub(crate) fn wake_keeper(&self) {
+        if let Way::Process(duct) = &self.0 {
+            duct.lanes.up_bell().wake(Sleeper::Keeper);
+        }
+    }
+
+    /// Sleeps until something comes, `limit` at most, unless `is_ready`; tells whether it could. Not
+    /// for the keeper.
+    pub(crate) fn sleep(
+        &self,
+        limit: Option<std::time::Duration>,
+        is_ready: impl Fn() -> bool,
+    ) -> bool {
+        let Way::Process(duct) = &self.0 else {
+            return false;
+        };
+        if duct.has_ended.load(Ordering::SeqCst) {
+            return false;
+        }
+        let bell = duct.lanes.up_bell();
+        bell.sleep(Sleeper::Waiter, limit, || {
+            duct.has_records() || duct.has_ended.load(Ordering::SeqCst) || is_ready()
+        });
+        true
+    }
+
+    /// Wakes those who [sleep](Link::sleep).
+    pub(crate) fn wake_waiters(&self) {
+        if let Way::Process(duct) = &self.0 {
+            duct.lanes.up_bell().wake(Sleeper::Waiter);
         }
     }
 }
 
-impl ToProcess {
-    fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Way::Process(duct) = &self.0 {
+            duct.stop();
+        }
+    }
+}
+
+impl Duct {
+    fn next_number(&self) -> u32 {
+        let last = self.last_call.load(Ordering::Relaxed);
+        // 0 is none.
+        let next = last.wrapping_add(1).max(1);
+        self.last_call.store(next, Ordering::Relaxed);
+        next
+    }
+
+    fn writer(&self) -> MutexGuard<'_, DownWriter> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn receiver(&self) -> MutexGuard<'_, Receiver> {
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts in a frame; one that finds no room finds a worker that lies.
+    fn put(&self, kind: u32, parts: &[&[u8]]) {
+        if !self.writer().put(kind, parts) {
+            self.kill();
+        }
+    }
+
+    fn kill(&self) {
+        // A worker that is gone needs no signal and takes none.
+        let _ = self.pidfd.send_signal(SIGKILL);
+    }
+
+    fn put_call(&self, call: &Call) {
+        let (head, ends) = call.table();
+        self.put(message::CALL, &[&head, ends, call.args()]);
+    }
+
+    fn call(self: &Arc<Self>, call: Call, handles: Option<Arc<Handles>>) {
+        if handles.is_none() && call.byte_count() <= MOST_DOWN_BYTES {
+            self.put_call(&call);
+            self.lanes.down_bell().ring();
+            return;
+        }
+        let number = call.head.number.to_le_bytes();
+        self.put(message::CALL_APART, &[&number]);
+        self.lanes.down_bell().ring();
         let letter = Letter {
-            outbox: self.outbox.clone(),
-            pidfd: Arc::clone(&self.pidfd),
+            duct: Arc::clone(self),
             call,
             handles,
         };
-        if !Outbox::may_block(letter.call.table.len() + letter.call.args().len()) {
+        if !Outbox::may_block(letter.call.byte_count()) {
             match letter.send() {
                 Err(error) if is_crowded(&error) => {}
                 outcome => return letter.conclude(outcome),
@@ -179,30 +445,129 @@ impl ToProcess {
         // Without a thread the call cannot be sent safely; whoever reads the worker's end finds
         // that nothing was running and sends the call again, or fails it.
         if os::thread::spawn("mp-feeder", move || letter.conclude(letter.insist())).is_err() {
-            let _ = self.pidfd.send_signal(SIGKILL);
+            self.kill();
         }
     }
 
     fn stop(&self) {
-        if self.outbox.send(message::STOP, &[], &[], None).is_err() {
-            let _ = self.pidfd.send_signal(SIGKILL);
+        if !self.has_ended.load(Ordering::Relaxed) {
+            self.put(message::STOP, &[]);
+            self.lanes.down_bell().ring();
+        }
+    }
+
+    /// Whether there is something for the keeper, or somebody else is about to take it.
+    fn has_news(&self) -> bool {
+        let has_some = match self.receiver.try_lock() {
+            Ok(receiver) => receiver.has_some() || receiver.is_apart.is_some(),
+            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => true,
+        };
+        has_some || self.has_ended.load(Ordering::SeqCst)
+    }
+
+    /// Whether there is something for others than the keeper.
+    fn has_records(&self) -> bool {
+        match self.receiver.try_lock() {
+            Ok(receiver) => receiver.is_apart.is_none() && receiver.has_some(),
+            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => false,
+        }
+    }
+
+    /// Puts the farewell at the end of what the worker has sent over the connection.
+    fn send_farewell(self: &Arc<Self>) {
+        // It waits while the socket is full, and whoever calls this must not. It fails if nobody
+        // receives any more, and then nobody misses it.
+        let again = Arc::clone(self);
+        let say = |duct: &Duct| duct.farewell.send(message::FAREWELL, &[], &[], None);
+        if os::thread::spawn("mp-farewell", move || drop(say(&again))).is_err() {
+            let _ = say(self);
+        }
+    }
+
+    /// Waits for what comes over the connection.
+    fn receive(self: &Arc<Self>, receiver: &mut Receiver, apart: Apart) -> Result<Apartment, String> {
+        self.is_connected.store(true, Ordering::SeqCst);
+        if self.has_ended.load(Ordering::SeqCst) {
+            self.send_farewell();
+        }
+        let message = match receiver.inbox.next() {
+            Ok(message) => message,
+            Err(Silence::Closed) => return Err("its connection is closed".into()),
+            Err(Silence::Broken(reason)) => return Err(reason),
+        };
+        match message.kind {
+            message::FAREWELL => Ok(Apartment::Farewell),
+            message::LARGE_RECORD => {
+                self.is_connected.store(false, Ordering::SeqCst);
+                receiver.is_apart = None;
+                take_in(message.body, message.handles, apart)
+                    .map(Apartment::Bundle)
+                    .map_err(|error| error.to_string())
+            }
+            kind => Err(format!("it sent a message of the unknown kind {kind}")),
         }
     }
 }
 
-/// A call on its way.
+/// What came over the connection.
+enum Apartment {
+    Bundle(Bundle),
+    Farewell,
+}
+
+impl Receiver {
+    /// Whether there are records.
+    fn has_some(&self) -> bool {
+        !self.rest.is_empty() || !self.reader.is_empty()
+    }
+
+    /// Takes what is in the ring, up to a record that stands for another. `None` if the next one is
+    /// such, or there is nothing.
+    fn take(&mut self, lanes: &Lanes) -> Result<Option<Bundle>, String> {
+        if self.is_apart.is_some() {
+            return Ok(None);
+        }
+        let mut body = std::mem::take(&mut self.rest);
+        if body.is_empty() {
+            let taken = self.reader.take(&mut body);
+            lanes.room_bell().ring();
+            if taken.map_err(|_| "its ring has more in it than it can have")? == 0 {
+                return Ok(None);
+            }
+        }
+        let mut at = 0;
+        while at < body.len() {
+            let read = read_record(&body, at);
+            let (read, next) = read.ok_or("a record of it makes no sense")?;
+            if let Read::Apart { is_last } = read {
+                self.rest = body.split_off(next);
+                body.truncate(at);
+                self.is_apart = Some(Apart { is_last });
+                break;
+            }
+            at = next;
+        }
+        let bundle = Bundle::of_many(Reply::new(body, None));
+        Ok((at > 0).then_some(bundle))
+    }
+}
+
+/// A call on its way over the connection.
 struct Letter {
-    outbox: Outbox,
-    pidfd: Arc<PidFd>,
+    duct: Arc<Duct>,
     call: Call,
     handles: Option<Arc<Handles>>,
 }
 
 impl Letter {
     fn send(&self) -> io::Result<()> {
-        let (table, args) = (&self.call.table, self.call.args());
-        self.outbox
-            .send(message::CALL, table, args, self.handles.as_deref())
+        let (head, ends) = self.call.table();
+        let table = [&head, ends].concat();
+        let args = self.call.args();
+        let handles = self.handles.as_deref();
+        self.duct
+            .outbox
+            .send(message::LARGE_CALL, &table, args, handles)
     }
 
     /// Sends it, again and again while too many descriptors are on their way.
@@ -212,75 +577,98 @@ impl Letter {
 
     fn conclude(&self, outcome: io::Result<()>) {
         if outcome.is_err() {
-            // A worker that is gone needs no signal and takes none.
-            let _ = self.pidfd.send_signal(SIGKILL);
+            self.duct.kill();
         }
     }
 }
 
 impl Events {
     /// Waits for the next event.
-    pub(crate) fn next(&self) -> Event {
-        match &self.0 {
-            Source::Process(process) => process.next(),
-            Source::Thread(thread) => thread.next(),
+    pub(crate) fn next(&self) -> Event<'_> {
+        loop {
+            if let Some(event) = self.take() {
+                return event;
+            }
+            self.sleep(true);
         }
     }
 
+    /// The next event, if there is one. What comes over the connection is waited for, when its
+    /// record is there.
+    pub(crate) fn take(&self) -> Option<Event<'_>> {
+        let duct = match &self.0 {
+            Source::Process(duct) => duct,
+            Source::Thread(thread) => return Some(thread.next()),
+        };
+        let has_ended = duct.has_ended.load(Ordering::SeqCst);
+        let mut receiver = duct.receiver();
+        let bundle = match receiver.take(&duct.lanes) {
+            Err(reason) => return Some(Event::Broken(reason)),
+            Ok(Some(bundle)) => Some(bundle),
+            Ok(None) => match receiver.is_apart {
+                None => None,
+                Some(apart) => match duct.receive(&mut receiver, apart) {
+                    Ok(Apartment::Bundle(bundle)) => Some(bundle),
+                    Ok(Apartment::Farewell) => return Some(Event::Ended(Bundle::empty())),
+                    Err(reason) => return Some(Event::Broken(reason)),
+                },
+            },
+        };
+        let _receiver = Some(receiver);
+        match bundle {
+            Some(bundle) => Some(Event::Records(bundle, Turn { _receiver })),
+            None => has_ended.then(|| Event::Ended(Bundle::empty())),
+        }
+    }
+
+    /// Sleeps until something comes, or somebody wakes the keeper. The worker does so if the keeper
+    /// `is_wanted`, or when that is said by [`Link::leave_to_keeper`].
+    pub(crate) fn sleep(&self, is_wanted: bool) {
+        if let Source::Process(duct) = &self.0 {
+            let bell = duct.lanes.up_bell();
+            match is_wanted {
+                true => bell.sleep(Sleeper::Keeper, None, || duct.has_news()),
+                false => bell.doze(Sleeper::Keeper, || duct.has_news()),
+            }
+        }
+    }
+
+    /// Whether its worker is in this process, and [`take`](Events::take) waits.
+    pub(crate) fn are_of_a_thread(&self) -> bool {
+        matches!(self.0, Source::Thread(_))
+    }
+
     /// The last event of a worker that has ended, whatever is still on its way from it.
-    pub(crate) fn abandon(&self) -> Event {
+    pub(crate) fn abandon(&self) -> Event<'_> {
         match &self.0 {
-            Source::Process(process) => process.abandon(),
+            Source::Process(_) => Event::Ended(Bundle::empty()),
             Source::Thread(thread) => thread.abandon(),
         }
     }
 }
 
-impl FromProcess {
-    fn next(&self) -> Event {
-        let message = match self.inbox.next() {
-            Ok(message) => message,
-            Err(Silence::Closed) => return Event::Broken("its connection is closed".into()),
-            Err(Silence::Broken(reason)) => return Event::Broken(reason),
-        };
-        match message.kind {
-            message::FAREWELL => self.abandon(),
-            message::RECORDS => match take_in(message.body, message.handles) {
-                Ok((records, reply)) => Event::Records(records, reply),
-                Err(error) => Event::Broken(error.to_string()),
-            },
-            kind => Event::Broken(format!("it sent a message of the unknown kind {kind}")),
-        }
-    }
-
-    fn abandon(&self) -> Event {
-        let (body, records) = self.recorder.records();
-        Event::Ended(records, Reply::new(body, None))
-    }
-}
-
-/// Finds the records, and keeps count from now on of the parts of arrays among their results: their
-/// sender may end before anybody decodes them.
+/// Finds a record that came over the connection, and keeps count from now on of the parts of arrays
+/// in it: its sender may end before anybody decodes it.
 fn take_in(
     body: Vec<u8>,
     mut handles: Option<Handles>,
-) -> Result<(Vec<Record>, Reply), DecodeError> {
-    let records = read_records(&body)?;
-    if let Some(handles) = &mut handles {
-        let results = records
-            .iter()
-            .filter(|record| record.status == Status::Returned);
-        for record in results {
-            let item = body.get(record.payload.clone()).unwrap_or_default();
-            if !handles.take_over_loans(item) {
-                return Err(DecodeError::new("its chunks of arrays were not taken in"));
-            }
-        }
+    apart: Apart,
+) -> Result<Bundle, DecodeError> {
+    let status = body
+        .first()
+        .and_then(|&number| Status::from_number(number.into()))
+        .filter(|status| *status != Status::CutShort)
+        .ok_or_else(|| DecodeError::new("a record has no status"))?;
+    let record = Record {
+        status,
+        is_last: apart.is_last,
+        payload: 1..body.len(),
+    };
+    if let Some(handles) = &mut handles
+        && status == Status::Returned
+        && !handles.take_over_loans(&body[1..])
+    {
+        return Err(DecodeError::new("its chunks of arrays were not taken in"));
     }
-    Ok((records, Reply::new(body, handles)))
-}
-
-/// Puts the farewell at the end of what the worker has sent.
-pub(crate) fn say_farewell(worker: &Outbox) -> io::Result<()> {
-    worker.send(message::FAREWELL, &[], &[], None)
+    Ok(Bundle::of_one(record, Reply::new(body, handles)))
 }

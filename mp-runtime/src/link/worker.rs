@@ -1,19 +1,23 @@
 //! The worker's side.
 
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Recorder;
+use super::bell::Sleeper;
+use super::lanes::{Lanes, MOST_UP_BYTES};
 use super::mailbox::Taker;
 use super::message::{
-    self, Call, RECORD_HEADER_BYTES, Status, Table, write_record, write_record_header,
+    self, Call, CallHead, Parts, RECORD_HEAD_BYTES, Status, read_call, record_head,
 };
+use super::ring::{DownReader, Frame, UpWriter};
+use crate::channel::wait::{Eagerness, Wait};
 use crate::os::{crowd, packet};
+use crate::sync::atomic::{Ordering, fence};
 use crate::wire::{Handles, Inbox, Outbox, Payload};
+use std::sync::Arc;
 
-/// Results that wait for others go out with the first item that ends later than this after the last
-/// ones went, and at the end of their chunk. So they wait for an item that takes long.
+/// The keeper is not woken by an item that ends sooner than this after the last time, unless the
+/// call is at its end. So short items do not wake it one by one.
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Receives calls and sends results.
@@ -28,51 +32,47 @@ enum Side {
 
 #[derive(Debug)]
 struct OfProcess {
+    lanes: Lanes,
+    reader: DownReader,
+    writer: UpWriter,
     inbox: Inbox,
     outbox: Outbox,
-    recorder: Arc<Recorder>,
+    eagerness: Eagerness,
     /// Those of the call that is being run, until its last item has them.
     handles: Option<Arc<Handles>>,
-    /// The records that were not sent; the recorder has the same bytes.
-    pending: Vec<u8>,
-    flushed: Instant,
+    woken: Instant,
 }
 
 /// A call that came.
 pub(crate) struct Chunk {
-    table: Table,
+    head: CallHead,
     body: Body,
 }
 
 /// Where the arguments lie.
 enum Body {
-    /// Behind the table, in the message.
+    /// In the ring.
+    Framed(Frame),
+    /// In the message that came over the connection.
     Received(Vec<u8>),
     /// Where the caller encoded them.
     Lent(Call),
 }
 
 impl Chunk {
-    pub(crate) fn function(&self) -> u32 {
-        self.table.function
+    pub(crate) fn head(&self) -> CallHead {
+        self.head
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.table.chunk
-    }
-
-    /// The items: number and arguments.
-    pub(crate) fn items(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let args = match &self.body {
-            Body::Received(body) => &body[self.table.args_at..],
-            Body::Lent(call) => call.args(),
+    /// The arguments of each item.
+    pub(crate) fn items(&self) -> impl Iterator<Item = &[u8]> {
+        let read = |bytes| read_call(bytes).map_or(Parts::default(), |(_, parts)| parts);
+        let parts = match &self.body {
+            Body::Framed(frame) => read(frame.content()),
+            Body::Received(bytes) => read(bytes),
+            Body::Lent(call) => call.parts(),
         };
-        let mut start = 0;
-        self.table.items.iter().map(move |&(number, end)| {
-            let item = args.get(start..end).unwrap_or_default();
-            start = end;
-            (number, item)
-        })
+        parts.items()
     }
 }
 
@@ -84,14 +84,16 @@ impl From<Taker> for WorkerEnd {
 
 impl WorkerEnd {
     /// That of a process.
-    pub(super) fn new(inbox: Inbox, outbox: Outbox, recorder: Arc<Recorder>) -> WorkerEnd {
+    pub(super) fn new(inbox: Inbox, outbox: Outbox, lanes: Lanes) -> WorkerEnd {
         WorkerEnd(Side::Process(OfProcess {
+            reader: lanes.down_reader(),
+            writer: lanes.up_writer(),
+            lanes,
             inbox,
             outbox,
-            recorder,
+            eagerness: Eagerness::default(),
             handles: None,
-            pending: Vec::new(),
-            flushed: Instant::now(),
+            woken: Instant::now(),
         }))
     }
 
@@ -101,22 +103,24 @@ impl WorkerEnd {
             Side::Process(process) => process.next(),
             Side::Thread(thread) => {
                 let call = thread.next()?;
-                let table = Table::read(&call.table).ok()?;
+                let head = call.head;
                 let body = Body::Lent(call);
-                Some(Chunk { table, body })
+                Some(Chunk { head, body })
             }
         }
     }
 
-    /// Begins an item, unless the chunk was cancelled meanwhile.
-    pub(crate) fn begin(&self, chunk: u64, item: u64) -> bool {
+    /// Begins the item at `place`, unless the call was cancelled meanwhile.
+    #[inline]
+    pub(crate) fn begin(&self, call: CallHead, place: usize) -> bool {
         match &self.0 {
-            Side::Process(process) => process.begin(chunk, item),
-            Side::Thread(thread) => thread.begin(chunk, item),
+            Side::Process(process) => process.begin(call, place),
+            Side::Thread(thread) => thread.begin(call.number, place),
         }
     }
 
     /// The handles of the call for an item of it; the last one takes them.
+    #[inline]
     pub(crate) fn handles(&mut self, is_last: bool) -> Option<Arc<Handles>> {
         match &mut self.0 {
             Side::Process(process) if is_last => process.handles.take(),
@@ -125,124 +129,191 @@ impl WorkerEnd {
         }
     }
 
-    /// Ends an item with what became of it.
+    /// Ends an item with what became of it. Gives back the memory of the payload, if it can be used
+    /// again.
     ///
     /// # Errors
     ///
     /// If the parent is gone, or wants nothing more from this worker.
+    #[inline]
     pub(crate) fn end(
         &mut self,
-        chunk: u64,
-        item: u64,
+        call: CallHead,
+        is_last: bool,
         status: Status,
         payload: Payload,
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<u8>> {
         match &mut self.0 {
-            Side::Process(process) => process.end(chunk, item, status, &payload),
-            Side::Thread(thread) => thread.end(chunk, item, status, payload),
+            Side::Process(process) => process.end(call, is_last, status, payload),
+            Side::Thread(thread) => thread
+                .end(is_last, status, payload)
+                .map(|()| Vec::new()),
         }
     }
 
-    /// Ends a chunk: everything that is left goes out.
+    /// Ends a call. If items of it were left out it was `cut_short`.
     ///
     /// # Errors
     ///
     /// As those of [`WorkerEnd::end`].
-    pub(crate) fn end_chunk(&mut self, chunk: u64) -> io::Result<()> {
+    pub(crate) fn end_call(&mut self, chunk: Chunk, is_cut_short: bool) -> io::Result<()> {
         match &mut self.0 {
-            Side::Process(process) => process.end_chunk(chunk),
-            Side::Thread(thread) => thread.end_chunk(chunk),
+            Side::Process(process) => {
+                process.end_call(chunk, is_cut_short);
+                Ok(())
+            }
+            Side::Thread(thread) => thread.end_call(is_cut_short),
         }
     }
 }
 
 impl OfProcess {
     fn next(&mut self) -> Option<Chunk> {
-        let message = self
-            .inbox
-            .next()
-            .ok()
-            .filter(|message| message.kind == message::CALL)?;
-        let table = Table::read(&message.body).ok()?;
-        self.handles = message.handles.map(Arc::new);
-        let body = Body::Received(message.body);
-        Some(Chunk { table, body })
+        loop {
+            let Some(frame) = self.reader.next() else {
+                self.wait_for_frame();
+                continue;
+            };
+            match frame.kind {
+                message::CALL => {
+                    let (head, _) = read_call(frame.content()).ok()?;
+                    if self.lanes.claim().begin(head.number) {
+                        let body = Body::Framed(frame);
+                        return Some(Chunk { head, body });
+                    }
+                    self.reader.pass(frame);
+                }
+                message::CALL_APART => {
+                    let number = frame.content().first_chunk()?;
+                    self.lanes.claim().begin(u32::from_le_bytes(*number));
+                    self.reader.pass(frame);
+                    return self.receive();
+                }
+                _ => return None,
+            }
+        }
     }
 
-    fn begin(&self, chunk: u64, item: u64) -> bool {
-        let go = !self.recorder.is_cancelled(chunk);
+    /// Waits for a call over the connection.
+    fn receive(&mut self) -> Option<Chunk> {
+        let message = self.inbox.next().ok()?;
+        if message.kind != message::LARGE_CALL {
+            return None;
+        }
+        let (head, _) = read_call(&message.body).ok()?;
+        self.handles = message.handles.map(Arc::new);
+        let body = Body::Received(message.body);
+        Some(Chunk { head, body })
+    }
+
+    fn wait_for_frame(&self) {
+        let reader = &self.reader;
+        if Wait::new().spin(&self.eagerness, || u32::from(reader.has_some())) {
+            return;
+        }
+        let bell = self.lanes.down_bell();
+        while !reader.has_some() {
+            bell.sleep(Sleeper::Keeper, None, || reader.has_some());
+        }
+        bell.do_not_want(Sleeper::Keeper);
+    }
+
+    #[inline]
+    fn begin(&self, call: CallHead, place: usize) -> bool {
+        let go = !self.lanes.is_cancelled(call.number);
         if go {
-            self.recorder.begin(chunk, item);
+            self.lanes.begin(call.number, place as u32, call.is_timed);
         }
         go
     }
 
-    fn end(&mut self, chunk: u64, item: u64, status: Status, payload: &Payload) -> io::Result<()> {
-        let before = self.pending.len();
-        let bytes = RECORD_HEADER_BYTES + payload.bytes.len();
-        if payload.handles.is_some() || !self.recorder.has_room(0, bytes) {
-            self.flush()?;
-            let mut header = Vec::new();
-            write_record_header(&mut header, chunk, item, status, payload.bytes.len());
-            self.send_alone(&header, payload, chunk, item)?;
+    #[inline]
+    fn end(
+        &mut self,
+        call: CallHead,
+        is_last: bool,
+        status: Status,
+        payload: Payload,
+    ) -> io::Result<Vec<u8>> {
+        let bytes = RECORD_HEAD_BYTES + payload.bytes.len();
+        if payload.handles.is_some() || bytes > MOST_UP_BYTES {
+            self.end_apart(is_last, status, &payload)?;
         } else {
-            if !self.recorder.has_room(before, bytes) {
-                self.flush()?;
-            }
-            let committed = self.pending.len();
-            write_record(&mut self.pending, chunk, item, status, &payload.bytes);
-            self.recorder.commit(committed, &self.pending[committed..]);
+            self.put(Some(status), is_last, &payload.bytes);
         }
-        self.recorder.end();
-        if !self.pending.is_empty() && self.flushed.elapsed() > FLUSH_INTERVAL {
-            self.flush()?;
+        self.lanes.end(call.is_timed);
+        if !is_last {
+            self.wake();
         }
-        Ok(())
+        Ok(payload.bytes)
     }
 
-    /// Sends one record by itself. If what it refers to cannot be sent, that is its result.
-    fn send_alone(
-        &self,
-        header: &[u8],
-        payload: &Payload,
-        chunk: u64,
-        item: u64,
-    ) -> io::Result<()> {
+    /// Wakes who waits for results, after an item behind which there are others.
+    #[inline]
+    fn wake(&mut self) {
+        let bell = self.lanes.up_bell();
+        let is_due = bell.is_wanted_by(Sleeper::Waiter)
+            || bell.is_wanted_by(Sleeper::Keeper) && self.woken.elapsed() > FLUSH_INTERVAL;
+        if is_due {
+            self.wake_now();
+        }
+    }
+
+    fn wake_now(&mut self) {
+        // Between the store of what there is and the look who wants it.
+        fence(Ordering::SeqCst);
+        let bell = self.lanes.up_bell();
+        if bell.is_wanted() {
+            self.woken = Instant::now();
+            bell.ring();
+        }
+    }
+
+    /// Puts a record into the ring, when there is room.
+    #[inline]
+    fn put(&mut self, status: Option<Status>, is_last: bool, payload: &[u8]) {
+        let head = record_head(status, is_last, payload.len());
+        while !self.writer.put([&head, payload]) {
+            self.wake_now();
+            let bytes = head.len() + payload.len();
+            let bell = self.lanes.room_bell();
+            bell.sleep(Sleeper::Keeper, None, || self.writer.has_room(bytes));
+        }
+    }
+
+    /// Sends one record over the connection. If what it refers to cannot be sent, that is its
+    /// result.
+    #[cold]
+    fn end_apart(&mut self, is_last: bool, status: Status, payload: &Payload) -> io::Result<()> {
+        // First, so that somebody receives it meanwhile.
+        self.put(None, is_last, &[]);
+        fence(Ordering::SeqCst);
+        self.lanes.up_bell().wake(Sleeper::Keeper);
         let handles = payload.handles.as_ref();
-        let send = || {
-            self.outbox
-                .send(message::RECORDS, header, &payload.bytes, handles)
-        };
+        let number = [status as u8];
+        let outbox = &self.outbox;
+        let send = || outbox.send(message::LARGE_RECORD, &number, &payload.bytes, handles);
         let Err(error) = crowd::insist(send) else {
             handles.iter().for_each(|handles| handles.hand_over_loans());
             return Ok(());
         };
-        let is_whole = !Outbox::may_block(header.len() + payload.bytes.len());
+        let is_whole = !Outbox::may_block(1 + payload.bytes.len());
         if packet::is_gone(&error) || handles.is_none() || !is_whole {
             return Err(error);
         }
         let reason = format!("what it refers to could not be sent: {error}");
-        let mut record = Vec::new();
-        let status = Status::NotEncoded;
-        write_record(&mut record, chunk, item, status, reason.as_bytes());
-        self.outbox.send(message::RECORDS, &record, &[], None)
+        let number = [Status::NotEncoded as u8];
+        outbox.send(message::LARGE_RECORD, &number, reason.as_bytes(), None)
     }
 
-    fn end_chunk(&mut self, chunk: u64) -> io::Result<()> {
+    fn end_call(&mut self, chunk: Chunk, is_cut_short: bool) {
         self.handles = None;
-        write_record(&mut self.pending, chunk, 0, Status::ChunkEnd, &[]);
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.flushed = Instant::now();
-        if self.pending.is_empty() {
-            return Ok(());
+        if let Body::Framed(frame) = chunk.body {
+            self.reader.pass(frame);
         }
-        self.outbox
-            .send(message::RECORDS, &self.pending, &[], None)?;
-        self.recorder.clear();
-        self.pending.clear();
-        Ok(())
+        if is_cut_short {
+            self.put(Some(Status::CutShort), true, &[]);
+        }
+        self.wake_now();
     }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use nix::libc;
 
+use super::clock;
+
 /// Sleeps until somebody wakes `word`, unless it no longer holds `expected`. It may return at any
 /// time for no reason, and does at a signal and after `limit`: the caller looks again. Tells
 /// whether nobody woke it: then whoever should have may be dead. (A signal counts as such: where
@@ -18,6 +20,49 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
 /// Wakes up to `count` of those who sleep on `word`, and tells how many there were.
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
     rouse(word.as_ptr(), count)
+}
+
+/// As [`wait`], as one of those only whom a wake for one of the `kinds` wakes.
+pub(crate) fn wait_as(word: &AtomicU32, expected: u32, limit: Option<Duration>, kinds: u32) {
+    // FUTEX_WAIT_BITSET takes the moment at which it ends, and not how long it lasts.
+    let until = limit.and_then(|limit| {
+        let nanos = u64::try_from(limit.as_nanos()).ok()?;
+        let until = clock::monotonic_nanos().checked_add(nanos)?;
+        Some(libc::timespec {
+            tv_sec: libc::time_t::try_from(until / 1_000_000_000).ok()?,
+            tv_nsec: (until % 1_000_000_000) as libc::c_long,
+        })
+    });
+    let until = until.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the word is valid and aligned, as the reference; the kernel reads it atomically, and
+    // reads `until` before it returns.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            until,
+            ptr::null::<u32>(),
+            kinds,
+        )
+    };
+}
+
+/// Wakes all who sleep on `word` as one of these `kinds`, or as any.
+pub(crate) fn wake_kinds(word: &AtomicU32, kinds: u32) {
+    // SAFETY: the kernel uses the address as a name here, and does not touch what is there.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            i32::MAX,
+            ptr::null::<libc::timespec>(),
+            ptr::null::<u32>(),
+            kinds,
+        )
+    };
 }
 
 /// As [`wait`], on the low half of a word.

@@ -1,18 +1,21 @@
 //! A stretch of memory that two processes share: words to synchronise with, bytes to copy.
 //!
-//! Bytes go in and out by copying through raw pointers; no reference to them is ever made, since
-//! the other process may write at any time.
+//! Bytes go in and out by copying through raw pointers; no reference to them is made, since the
+//! other process may write at any time, but where somebody [vouches](SharedPage::lend) that it
+//! does not.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::ptr;
-use std::sync::atomic::AtomicU64;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::memory::{self, Mapping};
 
 /// How many words stand before the bytes.
 const WORD_COUNT: usize = 16;
-const WORDS_BYTES: usize = WORD_COUNT * size_of::<AtomicU64>();
+/// Each has a line of the cache for itself, so that who writes one takes no other away.
+const LINE_BYTES: usize = 64;
+const WORDS_BYTES: usize = WORD_COUNT * LINE_BYTES;
 
 /// The shared stretch, mapped in this process until it is dropped. The words are atomics, and the
 /// bytes are copied by methods whose contract says who may call them when.
@@ -38,18 +41,26 @@ impl SharedPage {
     }
 
     /// Word number `index`.
+    #[inline]
     pub(crate) fn word(&self, index: usize) -> &AtomicU64 {
-        assert!(index < WORD_COUNT, "there are {WORD_COUNT} words");
-        // SAFETY: in bounds by the assertion; the mapping starts with the words.
-        let word = unsafe { self.0.base().cast::<AtomicU64>().add(index) };
-        // SAFETY: aligned, since a mapping starts at a page; valid for the life of `self`; every
-        // bit pattern is an AtomicU64, and both processes use atomics only.
-        unsafe { word.as_ref() }
+        // SAFETY: aligned, since a mapping starts at a page and a line at a multiple of 64; valid
+        // for the life of `self`; every bit pattern is an AtomicU64, and both processes use
+        // atomics only.
+        unsafe { self.line(index).cast::<AtomicU64>().as_ref() }
     }
 
-    /// How many bytes there are behind the words.
-    pub(crate) fn capacity_bytes(&self) -> usize {
-        self.0.bytes() - WORDS_BYTES
+    /// Word number `index`, as one to sleep on. A word is used as one or the other.
+    #[inline]
+    pub(crate) fn sleeping_word(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: as for `word`.
+        unsafe { self.line(index).cast::<AtomicU32>().as_ref() }
+    }
+
+    #[inline]
+    fn line(&self, index: usize) -> NonNull<u8> {
+        assert!(index < WORD_COUNT, "there are {WORD_COUNT} words");
+        // SAFETY: in bounds by the assertion; the mapping starts with the words.
+        unsafe { self.0.base().add(index * LINE_BYTES) }
     }
 
     /// Copies `bytes` to `offset`. One process writes; the other reads what a word told it is
@@ -58,28 +69,56 @@ impl SharedPage {
     /// # Panics
     ///
     /// If they do not fit.
+    #[inline]
     pub(crate) fn write(&self, offset: usize, bytes: &[u8]) {
-        let end = offset.checked_add(bytes.len());
-        assert!(
-            end.is_some_and(|end| end <= self.capacity_bytes()),
-            "write past the shared page"
-        );
-        // SAFETY: in bounds by the assertion.
-        let target = unsafe { self.0.base().add(WORDS_BYTES + offset) };
+        let target = self.place(offset, bytes.len());
         // SAFETY: `bytes` is private memory, so the two cannot overlap; the target is mapped and
         // writable for `bytes.len()` bytes.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), target.as_ptr(), bytes.len()) };
     }
 
-    /// Copies the first `count` bytes out, or as many as there are.
-    pub(crate) fn read(&self, count: usize) -> Vec<u8> {
-        let count = count.min(self.capacity_bytes());
-        let mut bytes = vec![0_u8; count];
-        // SAFETY: in bounds, the words come first.
-        let source = unsafe { self.0.base().add(WORDS_BYTES) };
-        // SAFETY: `bytes` is private memory of `count` bytes, the source is mapped for as many; no
-        // reference to the source is made, and whatever bytes it holds are valid bytes.
-        unsafe { ptr::copy_nonoverlapping(source.as_ptr(), bytes.as_mut_ptr(), count) };
-        bytes
+    /// Copies `count` bytes at `offset` to the end of `to`.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within.
+    pub(crate) fn read(&self, offset: usize, count: usize, to: &mut Vec<u8>) {
+        let source = self.place(offset, count);
+        to.reserve(count);
+        let free = to.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        // SAFETY: the source is mapped for so many bytes and no reference to it is made; the target
+        // is private memory that was just reserved.
+        unsafe { ptr::copy_nonoverlapping(source.as_ptr(), free, count) };
+        // SAFETY: so many were just written, and whatever they hold are valid bytes.
+        unsafe { to.set_len(to.len() + count) };
+    }
+
+    /// The `count` bytes at `offset`, where they are.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes there as long as the reference lives.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within.
+    #[inline]
+    pub(crate) unsafe fn lend(&self, offset: usize, count: usize) -> &[u8] {
+        let place = self.place(offset, count);
+        // SAFETY: mapped for so many bytes as long as `self` lives; that nobody writes is the
+        // caller's word.
+        unsafe { std::slice::from_raw_parts(place.as_ptr(), count) }
+    }
+
+    #[inline]
+    fn place(&self, offset: usize, count: usize) -> NonNull<u8> {
+        let end = offset.checked_add(count);
+        let capacity_bytes = self.0.bytes() - WORDS_BYTES;
+        assert!(
+            end.is_some_and(|end| end <= capacity_bytes),
+            "beyond the shared page"
+        );
+        // SAFETY: in bounds by the assertion.
+        unsafe { self.0.base().add(WORDS_BYTES + offset) }
     }
 }

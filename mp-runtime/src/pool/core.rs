@@ -7,22 +7,30 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::attendance::Attendants;
 use super::callbacks::Callbacks;
 use super::initializer::Initializer;
-use super::job::{Job, Outcome};
+use super::job::{Arrived, Job};
 use super::life::{Ended, Life};
 use super::segment::{Piece, Segment};
 use super::slot::{self, Slot, Stage};
 use super::stats::{Counters, PoolStats};
 use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Call, Link};
+use crate::link::{Call, CallHead, LIGHT_BYTES, Link};
 use crate::os::identity::process_id;
 use crate::process::{ProcessInfo, Worker};
 use crate::wire::Handles;
 
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A worker has no more calls than take so long, ...
+const AHEAD_NANOS: u32 = 100_000;
+/// ... and no more than so many.
+const MOST_AHEAD: u32 = 256;
+/// A light chunk has no more items.
+const LIGHT_ITEMS: usize = 64;
 
 /// What a pool was made with.
 #[derive(Debug, Default)]
@@ -69,6 +77,7 @@ pub(super) struct Core {
     /// What `State::target` is, for those who need not know it exactly.
     worker_count: AtomicUsize,
     pub(super) counters: Arc<Counters>,
+    pub(super) attendants: Attendants,
     /// For those without workers.
     pub(super) here: inline::Here,
     /// Held by who changes the number of workers.
@@ -96,6 +105,15 @@ pub(super) struct State {
     pub(super) failure: Option<Error>,
     pub(super) life: Life,
     pub(super) slots: Vec<Slot>,
+    /// Slots whose workers have something to do, in no order.
+    pub(super) busy: Vec<usize>,
+    /// Slots whose workers have nothing to do, the one last that had something last; and some that
+    /// are none of these any more.
+    idle: Vec<usize>,
+    /// Whose turn it is, of the busy ones, to get something more.
+    turn: usize,
+    /// How long an item of each function took lately, by its number; 0 where that is not known.
+    paces: Vec<u32>,
     /// How many workers there shall be: those of the slots before this one.
     pub(super) target: usize,
     /// Slots whose thread has not ended.
@@ -117,6 +135,8 @@ pub(super) struct Aftermath {
     /// Workers that need not stay, and how they are told.
     pub(super) stops: Vec<(Arc<Link>, Worker)>,
     pub(super) calls: Vec<Dispatch>,
+    /// Workers that have light calls and may sleep.
+    pub(super) wakes: Vec<Arc<Link>>,
 }
 
 /// A call that a worker was given.
@@ -155,9 +175,88 @@ impl State {
 
     /// Whether the worker of a slot is there and has nothing to do.
     fn is_idle(&self, index: usize) -> bool {
-        let slot = &self.slots[index];
-        slot.has_worker() && self.life.hand(index).is_none()
+        let has_worker = self.slots.get(index).is_some_and(Slot::has_worker);
+        has_worker && self.life.hand(index).is_none()
     }
+
+    /// The worker of a slot has nothing to do.
+    pub(super) fn rests(&mut self, index: usize) {
+        self.idle.push(index);
+        // Those that are none any more are few, mostly.
+        if self.idle.len() > 2 * self.slots.len() + 8 {
+            self.idle = (0..self.slots.len())
+                .filter(|&index| self.is_idle(index))
+                .collect();
+        }
+    }
+
+    /// Whether a worker that is wanted has nothing to do.
+    pub(super) fn has_idle(&mut self) -> bool {
+        while let Some(&index) = self.idle.last() {
+            if self.is_idle(index) && self.is_wanted(index) {
+                return true;
+            }
+            self.idle.pop();
+        }
+        false
+    }
+
+    /// How long an item of a function took lately, in nanoseconds, if that is known.
+    fn pace(&self, function_number: u32) -> Option<u32> {
+        let pace = self.paces.get(function_number as usize).copied();
+        pace.filter(|&pace| pace > 0)
+    }
+
+    /// Notes that an item of a function took so long.
+    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) {
+        let place = function_number as usize;
+        if self.paces.len() <= place {
+            self.paces.resize(place + 1, 0);
+        }
+        let now = u32::try_from(nanos).unwrap_or(u32::MAX).max(1);
+        let pace = &mut self.paces[place];
+        *pace = match *pace {
+            0 => now,
+            before => before - before / 4 + now / 4,
+        };
+    }
+
+    /// Whether the worker of a slot, which has something to do, gets what comes next behind that:
+    /// all of it is light, and soon done.
+    fn takes_more(&mut self, index: usize) -> bool {
+        let count = self.life.hand_count(index);
+        let slot = &self.slots[index];
+        if !slot.is_light || !slot.has_worker() || !self.is_wanted(index) || slot.is_used_up() {
+            return false;
+        }
+        let Some(first) = self.life.hand(index) else {
+            return false;
+        };
+        let before = self.pace(first.job.function_number);
+        let Some((job, piece, size)) = self.life.next_up(self.target) else {
+            return false;
+        };
+        let function_number = job.function_number;
+        if !is_light(job, piece, size) {
+            return false;
+        }
+        let (Some(before), Some(pace)) = (before, self.pace(function_number)) else {
+            return false;
+        };
+        let most = (AHEAD_NANOS / pace.max(before)).min(MOST_AHEAD) as usize;
+        let link = &self.slots[index].link;
+        count < most && link.as_ref().is_some_and(|link| link.takes_more())
+    }
+}
+
+/// Whether a worker may have a chunk among others.
+fn is_light(job: &Job, piece: &Piece, size: usize) -> bool {
+    let size = size.min(piece.range.len());
+    job.timeout.is_none()
+        && piece.segment.handles.is_none()
+        && !piece.is_tried()
+        && size <= LIGHT_ITEMS
+        && piece.front_bytes(size) <= LIGHT_BYTES
 }
 
 impl Core {
@@ -169,6 +268,10 @@ impl Core {
                 failure: None,
                 life: Life::new(),
                 slots: Vec::new(),
+                busy: Vec::new(),
+                idle: Vec::new(),
+                turn: 0,
+                paces: Vec::new(),
                 target: 0,
                 live_slots: 0,
                 feeds: 0,
@@ -179,6 +282,7 @@ impl Core {
             changed: Condvar::new(),
             worker_count: AtomicUsize::new(0),
             counters: Arc::default(),
+            attendants: Attendants::default(),
             here: inline::Here::new(config.worker_name(0)),
             resizing: Mutex::default(),
             threads: Mutex::default(),
@@ -249,6 +353,11 @@ impl Core {
     }
 
     /// Whether this is the process that made the pool, and not a fork of it.
+    /// Whether its workers put what they have done into rings.
+    pub(super) fn has_rings(&self) -> bool {
+        self.config.backend == Backend::Processes
+    }
+
     pub(super) fn is_owner(&self) -> bool {
         process_id() == self.owner_id
     }
@@ -301,6 +410,33 @@ impl Core {
         self.settle(state, Aftermath::default());
     }
 
+    /// Queues the only item of a job.
+    ///
+    /// # Errors
+    ///
+    /// If the pool takes no more work. If nobody will run it, that is its result.
+    pub(super) fn submit_alone(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        segment: Arc<Segment>,
+    ) -> Result<(), Error> {
+        self.require_owner()?;
+        let mut state = self.state();
+        if let Some(error) = self.refused(&state) {
+            return Err(error);
+        }
+        self.revive(&mut state);
+        let piece = Piece::whole(segment);
+        if self.config.backend == Backend::Inline {
+            drop(state);
+            inline::run(self, job, &piece);
+            return Ok(());
+        }
+        state.life.enqueue(job, piece);
+        self.settle(state, Aftermath::default());
+        Ok(())
+    }
+
     /// Queues items of a job whose feed is open.
     ///
     /// # Errors
@@ -314,8 +450,7 @@ impl Core {
     ) -> Result<(), ()> {
         let piece = Piece::whole(segment);
         if let Err(error) = self.require_owner() {
-            let outcomes = piece.numbers().map(|number| (number, Err(error.clone())));
-            job.deliver(outcomes.collect::<Vec<_>>());
+            job.deliver(piece.numbers().map(|number| Arrived::Failed(number, error.clone())));
             return Err(());
         }
         let mut state = self.state();
@@ -329,8 +464,8 @@ impl Core {
         };
         if let Some(error) = refusal {
             drop(state);
-            let outcomes = piece.numbers().map(|number| (number, Err(error.clone())));
-            self.deliver(job, outcomes.collect());
+            let failed = |number| Arrived::Failed(number, error.clone());
+            self.deliver(job, piece.numbers().map(failed));
             return Err(());
         }
         if self.config.backend == Backend::Inline {
@@ -382,10 +517,13 @@ impl Core {
             return;
         }
         let mut state = self.state();
-        let (ended, slots) = state.life.abandon(job, &self.not_wanted(job));
-        for slot in slots {
-            if let (Some(hand), Some(link)) = (state.life.hand(slot), &state.slots[slot].link) {
-                link.cancel(hand.chunk);
+        let begun = self.reclaim_all_of(&mut state, job);
+        let (ended, left) = state.life.abandon(job, &self.not_wanted(job));
+        for (slot, call) in left {
+            if let Some(link) = &state.slots[slot].link
+                && may_run(&begun, slot, call)
+            {
+                link.cancel(call);
             }
         }
         self.settle(state, ended.into());
@@ -398,15 +536,48 @@ impl Core {
             return false;
         }
         let mut state = self.state();
-        let (ended, slots) = state.life.cancel(job, &self.not_wanted(job));
-        let any = ended.counts() != (0, 0) || !slots.is_empty();
-        for slot in slots {
-            if let Some(worker) = &state.slots[slot].worker {
+        let begun = self.reclaim_all_of(&mut state, job);
+        let (ended, doomed) = state.life.cancel(job, &self.not_wanted(job));
+        let any = ended.counts() != (0, 0) || !doomed.is_empty();
+        for (slot, call) in doomed {
+            if let Some(worker) = &state.slots[slot].worker
+                && may_run(&begun, slot, call)
+            {
                 worker.kill();
             }
         }
         self.settle(state, ended.into());
         any
+    }
+
+    /// Takes back what workers have that have something of this job, and have not begun. Gives the
+    /// last call that each of them has begun, where that is known: only that can be running, and
+    /// nothing else can be when it has ended.
+    fn reclaim_all_of(&self, state: &mut State, job: &Arc<Job>) -> Vec<(usize, u32)> {
+        let mut begun = Vec::new();
+        for slot in state.busy.clone() {
+            if state.slots[slot].is_light && state.life.has_of(slot, job) {
+                begun.extend(self.reclaim(state, slot).0.map(|call| (slot, call)));
+            }
+        }
+        begun
+    }
+
+    /// Takes back what a worker has not begun of what it has. Gives the last call it has begun, and
+    /// how many items wait again.
+    pub(super) fn reclaim(&self, state: &mut State, index: usize) -> (Option<u32>, usize) {
+        let slot = &mut state.slots[index];
+        let Some(begun) = slot.link.as_ref().and_then(|link| link.take_back()) else {
+            return (None, 0);
+        };
+        let count = state.life.reclaim(index, begun);
+        if let Some(left) = &mut slot.tasks_left {
+            *left += count;
+        }
+        if state.life.hand(index).is_none() {
+            self.has_nothing(state, index);
+        }
+        (Some(begun), count)
     }
 
     /// Takes no more work.
@@ -540,7 +711,7 @@ impl Core {
         if state.life.has_waiting() {
             match self.not_run(&state) {
                 Some(error) => aftermath.ended.extend(state.life.refuse(&error)),
-                None => self.assign(&mut state, &mut aftermath.calls),
+                None => self.assign(&mut state, &mut aftermath),
             }
         }
         let is_done = state.is_done();
@@ -563,8 +734,13 @@ impl Core {
         drop(state);
         // First what others wait for: nothing that goes wrong with a call may hold it back.
         aftermath.ended.into_iter().for_each(Ended::deliver);
+        for link in aftermath.wakes {
+            link.wake();
+            self.see_to(&link);
+        }
         for dispatch in aftermath.calls {
             dispatch.link.call(dispatch.call, dispatch.handles);
+            self.see_to(&dispatch.link);
             if let Some(limit) = dispatch.timeout {
                 self.watch_timeout(dispatch.slot, limit);
             }
@@ -586,36 +762,115 @@ impl Core {
         }
     }
 
-    /// Gives idle workers what waits.
-    fn assign(&self, state: &mut State, calls: &mut Vec<Dispatch>) {
-        for index in 0..state.slots.len() {
-            if !state.life.has_waiting() {
-                return;
+    /// A worker has got something to do: if nobody attends, its keeper is to be woken by what it
+    /// does.
+    fn see_to(&self, link: &Link) {
+        if !self.is_attended() {
+            link.leave_to_keeper();
+        }
+    }
+
+    /// Gives workers what waits: idle ones first, then, what is light, those in turns that will soon
+    /// be done with what they have.
+    fn assign(&self, state: &mut State, aftermath: &mut Aftermath) {
+        while state.life.has_waiting() && state.has_idle() {
+            if let Some(index) = state.idle.pop() {
+                self.give(state, index, aftermath);
             }
-            if !state.is_idle(index) || !state.is_wanted(index) {
-                continue;
-            }
-            let slot = &mut state.slots[index];
-            let most = slot.tasks_left.unwrap_or(usize::MAX);
-            let hand = state.life.assign(index, state.target, most);
-            let (Some(hand), Some(link)) = (hand, &slot.link) else {
-                continue;
+        }
+        let mut tries = 0;
+        while tries < state.busy.len() && state.life.has_waiting() {
+            state.turn = (state.turn + 1) % state.busy.len();
+            let index = state.busy[state.turn];
+            tries = match state.takes_more(index) {
+                true => 0,
+                false => tries + 1,
             };
-            slot.since = Some(Instant::now());
-            calls.push(Dispatch {
-                link: Arc::clone(link),
+            if tries == 0 {
+                self.give(state, index, aftermath);
+            }
+        }
+    }
+
+    /// Gives a worker the next chunk.
+    fn give(&self, state: &mut State, index: usize, aftermath: &mut Aftermath) {
+        let slot = &mut state.slots[index];
+        let Some(link) = slot.link.clone() else {
+            return;
+        };
+        let most = slot.tasks_left.unwrap_or(usize::MAX);
+        let number = link.next_number();
+        let is_first = state.life.hand(index).is_none();
+        let Some(hand) = state.life.assign(index, state.target, most, number) else {
+            return;
+        };
+        let count = hand.piece.range.len();
+        if let Some(left) = &mut slot.tasks_left {
+            *left = left.saturating_sub(count);
+        }
+        let head = CallHead {
+            function: hand.job.function_number,
+            number,
+            is_timed: hand.job.timeout.is_some(),
+            is_initializer: false,
+        };
+        let call = hand.piece.call(head);
+        slot.is_light = is_light(&hand.job, &hand.piece, count);
+        if slot.is_light {
+            link.call_lightly(call);
+            if !aftermath.wakes.iter().any(|one| Arc::ptr_eq(one, &link)) {
+                aftermath.wakes.push(link);
+            }
+        } else {
+            aftermath.calls.push(Dispatch {
+                link,
                 slot: index,
-                call: hand.piece.call(hand.job.function_number, hand.chunk),
+                call,
                 handles: hand.piece.segment.handles.clone(),
                 timeout: hand.job.timeout,
             });
         }
+        if is_first {
+            self.has_something(state, index);
+        }
+    }
+
+    /// The worker of a slot has got something to do.
+    fn has_something(&self, state: &mut State, index: usize) {
+        let slot = &mut state.slots[index];
+        let now = Instant::now();
+        (slot.since, slot.mark) = (Some(now), now);
+        slot.place = state.busy.len();
+        state.busy.push(index);
+        let attendants = &self.attendants;
+        attendants.busy.store(state.busy.len(), Ordering::SeqCst);
+        attendants.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The worker of a slot has nothing to do any more, or is gone.
+    pub(super) fn has_nothing(&self, state: &mut State, index: usize) -> Duration {
+        let slot = &mut state.slots[index];
+        let place = slot.place;
+        if state.busy.get(place) == Some(&index) {
+            state.busy.swap_remove(place);
+            if let Some(&moved) = state.busy.get(place) {
+                state.slots[moved].place = place;
+            }
+            self.attendants
+                .busy
+                .store(state.busy.len(), Ordering::SeqCst);
+        }
+        let took = state.slots[index].rest();
+        if state.is_idle(index) {
+            state.rests(index);
+        }
+        took
     }
 
     /// Counts what never was with a worker of another process, and brings it to whoever waits for
     /// it.
-    pub(super) fn deliver(&self, job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) {
-        let ended = Ended::of(job, outcomes);
+    pub(super) fn deliver(&self, job: &Arc<Job>, arrived: impl IntoIterator<Item = Arrived>) {
+        let ended = Ended::of_all(job, arrived);
         self.counters.count(&ended);
         ended.deliver();
     }
@@ -651,6 +906,12 @@ impl Core {
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a worker may be running a call that it has, given the last one that each has begun.
+fn may_run(begun: &[(usize, u32)], slot: usize, call: u32) -> bool {
+    let begun = begun.iter().find(|(other, _)| *other == slot);
+    begun.is_none_or(|(_, begun)| *begun == call)
 }
 
 /// Why what belongs to a pool of process `owner_id` is of no use in this one.

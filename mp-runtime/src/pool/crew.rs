@@ -14,7 +14,7 @@ use super::life::Doom;
 use super::slot::{self, Slot, Stage};
 use super::{Backend, inline};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Link, Record, Reply};
+use crate::link::{Bundle, Link, Turn};
 use crate::os;
 use crate::process::{Death, Who, Worker, start_watch};
 
@@ -248,65 +248,78 @@ impl Core {
         slot.link = Some(link);
         slot.stage = Stage::Ready;
         slot.tasks_left = self.config.max_tasks;
+        state.rests(index);
+        let slot = &mut state.slots[index];
         let is_first = std::mem::take(&mut slot.is_opening);
         state.restarts += usize::from(!is_first);
         self.notify();
         self.settle(state, Aftermath::default());
     }
 
-    /// Records came from a slot's worker.
-    pub(super) fn records(self: &Arc<Self>, index: usize, records: &[Record], reply: &Reply) {
+    /// Records came from a slot's worker; tells how many items have ended. `turn` is what keeps
+    /// others from bringing later ones before.
+    pub(super) fn records(
+        self: &Arc<Self>,
+        index: usize,
+        bundle: &Bundle,
+        turn: Turn<'_>,
+    ) -> usize {
         let mut state = self.state();
+        drop(turn);
         let State { life, slots, .. } = &mut *state;
-        let slot = &mut slots[index];
-        let Some(worker) = slot.worker.clone() else {
-            return;
+        let Some(slot) = slots.get(index) else {
+            return 0;
         };
-        let title = &slot.title;
-        let who = |hand: &super::life::Hand| Who::runs(title, worker.info(), hand.job.function);
-        let Some(progress) = life.complete(index, records, reply, who) else {
-            return;
+        let Some(worker) = &slot.worker else {
+            return 0;
         };
-        let mut stops = Vec::new();
-        if let Some(items) = progress.chunk_end {
-            progress.ended.job.learn(items, slot.rest());
-            if let Some(left) = &mut slot.tasks_left {
-                *left = left.saturating_sub(items);
-                if *left == 0 {
-                    stops.extend(slot.let_go());
+        let progress = life.complete(index, bundle, |hand| {
+            Who::runs(&slot.title, worker.info(), hand.job.function)
+        });
+        if let Some(reason) = progress.nonsense {
+            life.doom(index, Doom::Broken(reason.into()));
+            worker.kill();
+        }
+        let mut aftermath = Aftermath::default();
+        if let (Some(ended), true) = (progress.ended.last(), progress.items > 0) {
+            let job = Arc::clone(&ended.job);
+            let chunk = ended.chunk_len();
+            let slot = &mut slots[index];
+            let now = Instant::now();
+            let took = now.duration_since(std::mem::replace(&mut slot.mark, now));
+            state.note_pace(
+                job.function_number,
+                took.as_nanos() as u64 / progress.items as u64,
+            );
+            if state.life.hand(index).is_none() {
+                let took = self.has_nothing(&mut state, index);
+                job.learn(chunk, took);
+                let slot = &mut state.slots[index];
+                if slot.is_used_up() {
+                    aftermath.stops.extend(slot.let_go());
                 }
             }
         }
-        let aftermath = Aftermath {
-            ended: vec![progress.ended],
-            stops,
-            ..Aftermath::default()
-        };
+        aftermath.ended = progress.ended;
         self.settle(state, aftermath);
+        progress.items
     }
 
-    /// A slot's worker has ended, and left these records. Tells whether it had run
+    /// A slot's worker has ended, and all its records were taken. Tells whether it had run
     /// anything of a chunk it had, or was told to stop.
-    pub(super) fn ended(
-        self: &Arc<Self>,
-        index: usize,
-        death: &Death,
-        records: &[Record],
-        reply: &Reply,
-    ) -> bool {
+    pub(super) fn ended(self: &Arc<Self>, index: usize, death: &Death) -> bool {
         let mut state = self.state();
-        let State { life, slots, .. } = &mut *state;
-        let slot = &mut slots[index];
+        let slot = &mut state.slots[index];
         slot.stage = Stage::Starting;
-        slot.rest();
         let (worker, link) = (slot.worker.take(), slot.link.take());
+        self.has_nothing(&mut state, index);
+        let State { life, slots, .. } = &mut *state;
         let mut aftermath = Aftermath::default();
         let mut has_begun = link.is_none();
         if let (Some(worker), Some(link)) = (worker, link) {
-            let title = &slot.title;
+            let title = &slots[index].title;
             let loss = life.lose(
                 index,
-                (records, reply),
                 link.running(),
                 |hand| Who::runs(title, worker.info(), hand.job.function),
                 |doom, was_running, who| match doom {
@@ -352,10 +365,9 @@ impl Core {
         // Only a bug leaves something here; its worker must not stay, nor its caller wait.
         if let Some(worker) = worker {
             worker.kill();
-            let nothing = (&[][..], &Reply::default());
+            self.has_nothing(&mut state, index);
             let loss = state.life.lose(
                 index,
-                nothing,
                 None,
                 |hand| Who::runs(&title, worker.info(), hand.job.function),
                 |_, _, who| who.left_out(),

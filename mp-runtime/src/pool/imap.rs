@@ -5,7 +5,7 @@ use std::iter::Fuse;
 use std::sync::Arc;
 
 use super::core::Core;
-use super::job::{Chunking, Job, Outcome, Reader};
+use super::job::{Arrived, Chunking, Job, Outcome, Reader};
 use super::map::{Feed, Wanted};
 use crate::error::Error;
 use crate::registry::ProcessFn;
@@ -18,7 +18,7 @@ pub(super) struct Window<F: ProcessFn, I> {
     items: Fuse<I>,
     feed: Feed,
     wanted: Wanted,
-    arrived: VecDeque<(usize, Outcome)>,
+    arrived: VecDeque<Arrived>,
     /// How many items a chunk has.
     chunk: usize,
     consumed: usize,
@@ -58,7 +58,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
 
     /// Waits for more results; tells whether there will be none. `is_served` tells whether the
     /// consumer has what it wants, and only more items are to be fed.
-    fn advance(&mut self, is_served: impl Fn(&VecDeque<(usize, Outcome)>) -> bool) -> bool {
+    fn advance(&mut self, is_served: impl Fn(&VecDeque<Arrived>) -> bool) -> bool {
         // One more at least, so that the workers do not run dry while the consumer is slow, and no
         // more than needed, so that a slow iterator does not hold back what is there.
         let mut must_pull = true;
@@ -77,16 +77,30 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             if let Err(error) = self.wanted.job.require_owner() {
                 // Once, and then it is over.
                 let is_first = !std::mem::replace(&mut self.is_of_another_process, true);
-                let error = is_first.then_some((self.consumed, Err(error)));
+                let error = is_first.then_some(Arrived::Failed(self.consumed, error));
                 self.arrived.extend(error);
                 return !is_first;
             }
-            let arrived = self.wanted.job.wait_take().outcomes;
+            let arrived = self.wanted.core.wait_take(&self.wanted.job).outcomes;
             if arrived.is_empty() {
                 return true;
             }
             self.arrived.extend(arrived);
         }
+    }
+
+    /// The first of what has arrived.
+    fn next_arrived(&mut self) -> Option<(usize, Outcome)> {
+        if let Some(Arrived::Done(answers)) = self.arrived.front_mut()
+            && answers.len() > 1
+        {
+            return answers.split_first().map(|(number, answer)| (number, Ok(answer)));
+        }
+        let mut first = None;
+        self.arrived
+            .pop_front()?
+            .each(|number, outcome| first = Some((number, outcome)));
+        first
     }
 
     /// How many items may be pulled and not consumed, by as many workers as there are now.
@@ -145,7 +159,11 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for InOrder<F, I> {
         loop {
             let has_come = self.early.contains_key(&turn);
             let is_end = window.advance(|arrived| has_come || !arrived.is_empty());
-            self.early.extend(window.arrived.drain(..));
+            for arrived in window.arrived.drain(..) {
+                arrived.each(|number, outcome| {
+                    self.early.insert(number, outcome);
+                });
+            }
             if let Some(outcome) = self.early.remove(&turn) {
                 window.consumed += 1;
                 return Some(window.reader.read(outcome));
@@ -183,7 +201,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for AsTheyCome<F, I> {
             self.window = None;
             return None;
         }
-        let (number, outcome) = window.arrived.pop_front()?;
+        let (number, outcome) = window.next_arrived()?;
         window.consumed += 1;
         Some((number, window.reader.read(outcome)))
     }

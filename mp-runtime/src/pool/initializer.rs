@@ -1,7 +1,7 @@
 //! What each worker runs before anything else.
 //!
-//! It is a call like any other, of a chunk whose number no chunk of items has, which the slot's
-//! thread sends and waits for before its worker counts as ready. What can become of it:
+//! It is a call like any other, the first of its worker, which the slot's thread sends and waits for
+//! before the worker counts as ready. What can become of it:
 //!
 //! | it | the pool |
 //! | --- | --- |
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use crate::error::{Error, ErrorKind};
-use crate::link::{Call, Event, Events, INITIALIZER_CHUNK, Link, Record, Reply, Status};
+use crate::link::{Call, CallHead, Event, Events, Link, Record, Reply, Status};
 use crate::process::{Who, Worker, call_at, not_encoded};
 use crate::registry::{Catalogue, Function, ProcessFn};
 use crate::wire::{Handles, Payload};
@@ -70,17 +70,15 @@ impl Initializer {
     }
 
     /// Its call.
-    fn call(&self) -> Result<Call, Error> {
-        let number = Catalogue::get()?.number(self.function).unwrap_or(u32::MAX);
-        let whole = 0..self.args.len();
-        let items = std::iter::once((0, self.args.len()));
-        Ok(Call::new(
+    fn call(&self, number: u32) -> Result<Call, Error> {
+        let function = Catalogue::get()?.number(self.function).unwrap_or(u32::MAX);
+        let head = CallHead {
+            function,
             number,
-            INITIALIZER_CHUNK,
-            items,
-            Arc::clone(&self.args),
-            whole,
-        ))
+            is_timed: false,
+            is_initializer: true,
+        };
+        Ok(Call::of_one(head, Arc::clone(&self.args)))
     }
 
     /// Calls it in a worker that has just come, and waits for its end.
@@ -96,7 +94,8 @@ impl Initializer {
         link: &Link,
         events: &Events,
     ) -> Result<(), Error> {
-        link.call(self.call()?, self.handles.clone());
+        let call = self.call(link.next_number())?;
+        link.call(call, self.handles.clone());
         let limit = self.function.timeout.map(|limit| Limit::set(limit, worker));
         let end = wait(events);
         let was_late = limit.is_some_and(|limit| limit.lift());
@@ -126,24 +125,19 @@ impl Initializer {
     }
 }
 
-/// Waits for the end of the first call of a worker. What comes with the end of its chunk, or after,
-/// says nothing more: no other call has been made.
+/// Waits for the end of the first call of a worker.
 fn wait(events: &Events) -> End {
     loop {
-        let (records, reply, is_lost) = match events.next() {
-            Event::Records(records, reply) => (records, reply, false),
-            Event::Ended(records, reply) => (records, reply, true),
+        let bundle = match events.next() {
+            Event::Records(bundle, _turn) => bundle,
+            Event::Ended(_) => return End::Lost,
             Event::Broken(reason) => return End::Broken(reason),
         };
-        if is_lost {
-            return End::Lost;
-        }
-        let mut records = records.into_iter();
-        match records.find(|record| record.chunk == INITIALIZER_CHUNK) {
-            Some(record) if record.status == Status::ChunkEnd => {
+        match bundle.records().next() {
+            Some(record) if record.status == Status::CutShort => {
                 return End::Broken("it did not say what became of it".into());
             }
-            Some(record) => return End::Answered(record, reply),
+            Some(record) => return End::Answered(record, bundle.reply),
             None => {}
         }
     }

@@ -8,14 +8,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Core, Phase};
-use super::job::{Job, Outcome};
+use super::job::{Arrived, Job};
 use super::segment::Piece;
 use crate::error::Error;
-use crate::link::INITIALIZER_CHUNK;
-use crate::process::{ProcessInfo, Who, run_here};
-
-/// The number of the chunk that every item is of.
-const CHUNK: u64 = 1;
+use crate::link::{Bundle, Status};
+use crate::process::{Answers, ProcessInfo, Who, run_here};
 
 /// What such a pool is doing, on all threads that use it.
 #[derive(Debug)]
@@ -57,7 +54,8 @@ pub(super) fn run(core: &Core, job: &Arc<Job>, piece: &Piece) {
     for position in piece.range.clone() {
         let outcome = try_item(core, job, piece, position);
         here.left.fetch_sub(1, Ordering::Relaxed);
-        core.deliver(job, vec![(piece.segment.number(position), outcome)]);
+        let number = piece.segment.number(position);
+        core.deliver(job, [Arrived::of(number, outcome)]);
     }
     if piece.range.end == piece.segment.len() {
         piece.segment.end_loans();
@@ -65,7 +63,12 @@ pub(super) fn run(core: &Core, job: &Arc<Job>, piece: &Piece) {
 }
 
 /// Runs an item as often as it takes.
-fn try_item(core: &Core, job: &Job, piece: &Piece, position: usize) -> Outcome {
+fn try_item(
+    core: &Core,
+    job: &Job,
+    piece: &Piece,
+    position: usize,
+) -> Result<Answers, Error> {
     let here = &core.here;
     let number = piece.segment.number(position);
     let who = Who::runs(&core.config.title(0), &here.info, job.function).of(job.place(number));
@@ -79,7 +82,7 @@ fn try_item(core: &Core, job: &Job, piece: &Piece, position: usize) -> Outcome {
         let (record, reply) = run_here(
             &here.info,
             job.function,
-            (CHUNK, number as u64),
+            false,
             piece.segment.args(position),
             piece.segment.handles.clone(),
         );
@@ -90,7 +93,12 @@ fn try_item(core: &Core, job: &Job, piece: &Piece, position: usize) -> Outcome {
         match job.timeout {
             Some(limit) if took > limit && retried < job.retries => retried += 1,
             Some(limit) if took > limit => return Err(who.returned_late(limit, took)),
-            _ => return who.answered(&record, reply),
+            _ if record.status != Status::Returned => return Err(who.failed(&record, &reply)),
+            _ => {
+                let place = (number, job.is_mapped);
+                let bundle = Bundle::of_one(record.clone(), reply);
+                return Ok(who.answers(place, &record, &bundle));
+            }
         }
     }
 }
@@ -105,7 +113,7 @@ pub(super) fn open(core: &Core) -> Result<(), Error> {
     let (record, reply) = run_here(
         &core.here.info,
         function,
-        (INITIALIZER_CHUNK, 0),
+        true,
         &initializer.args,
         initializer.handles.clone(),
     );

@@ -12,9 +12,10 @@ use super::options::TaskOptions;
 use super::progress::Meter;
 use super::stats::Counters;
 use crate::error::Error;
+use crate::link::Link;
 use crate::os::event_fd::EventFd;
 use crate::os::identity::process_id;
-use crate::process::Answer;
+use crate::process::{Answer, Answers};
 use crate::registry::{Catalogue, ProcessFn};
 use crate::wire::{DecodeError, Decoder};
 
@@ -36,6 +37,42 @@ pub(super) enum Chunking {
 
 /// What happened to an item.
 pub(super) type Outcome = Result<Answer, Error>;
+
+/// What happened to an item, or to some in a row.
+pub(super) enum Arrived {
+    Failed(usize, Error),
+    Done(Answers),
+}
+
+impl Arrived {
+    /// One item, of which this became.
+    pub(super) fn of(number: usize, outcome: Result<Answers, Error>) -> Arrived {
+        match outcome {
+            Ok(answers) => Arrived::Done(answers),
+            Err(error) => Arrived::Failed(number, error),
+        }
+    }
+
+    /// How many items it is about.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Arrived::Failed(..) => 1,
+            Arrived::Done(answers) => answers.len(),
+        }
+    }
+
+    /// What happened to each of the items.
+    pub(super) fn each(self, mut take: impl FnMut(usize, Outcome)) {
+        match self {
+            Arrived::Failed(number, error) => take(number, Err(error)),
+            Arrived::Done(mut answers) => {
+                while let Some((number, answer)) = answers.split_first() {
+                    take(number, Ok(answer));
+                }
+            }
+        }
+    }
+}
 
 /// Who is told when a job is finished. Telling is quick and takes no lock of a job.
 pub(super) enum Watcher {
@@ -72,7 +109,7 @@ pub(super) struct Job {
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
     /// Whether errors tell the place of the item.
-    is_mapped: bool,
+    pub(super) is_mapped: bool,
     chunk_size: AtomicUsize,
     results: Mutex<Results>,
     arrived: Condvar,
@@ -95,18 +132,42 @@ impl<R> Reader<R> {
         let result = outcome?.decode(self.read);
         result.inspect_err(|_| self.counters.recount())
     }
+
+    /// Reads each of some items.
+    pub(super) fn read_each(&self, arrived: Arrived, mut take: impl FnMut(usize, Result<R, Error>)) {
+        match arrived {
+            Arrived::Failed(number, error) => take(number, Err(error)),
+            Arrived::Done(answers) => answers.decode(self.read, |number, result| {
+                if result.is_err() {
+                    self.counters.recount();
+                }
+                take(number, result);
+            }),
+        }
+    }
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// There is something to take, or never will be any more.
+    News,
+    /// Every result has arrived.
+    Finished,
 }
 
 #[derive(Default)]
 struct Results {
-    queue: VecDeque<(usize, Outcome)>,
-    /// How many have arrived in all.
+    queue: VecDeque<Arrived>,
+    /// How many items have arrived in all.
     count: usize,
     /// How many will, once that is known.
     expected: Option<usize>,
     /// Whether an item has failed, as far as that is known without decoding.
     has_failed: bool,
     waker: Option<Waker>,
+    /// Where somebody sleeps who waits for it.
+    sleeps_at: Option<Arc<Link>>,
     /// Told when the last one has arrived.
     watchers: Vec<Watcher>,
     follower: Option<Arc<dyn Follower>>,
@@ -114,7 +175,7 @@ struct Results {
 
 /// What was taken of a job's results.
 pub(super) struct Arrivals {
-    pub(super) outcomes: VecDeque<(usize, Outcome)>,
+    pub(super) outcomes: VecDeque<Arrived>,
     /// Whether these are the last ones.
     pub(super) are_last: bool,
 }
@@ -122,6 +183,10 @@ pub(super) struct Arrivals {
 impl Results {
     fn is_complete(&self) -> bool {
         self.expected == Some(self.count)
+    }
+
+    fn are(&self, until: Until) -> bool {
+        self.is_complete() || until == Until::News && !self.queue.is_empty()
     }
 
     /// Whether there may be something for a follower to do.
@@ -228,40 +293,47 @@ impl Job {
         if let Some(meter) = &self.meter {
             meter.expect(count);
         }
-        self.results().expected = Some(count);
-        self.wake();
+        let mut results = self.results();
+        results.expected = Some(count);
+        self.wake(results);
     }
 
     /// Brings results to whoever waits.
-    pub(super) fn deliver(
-        self: &Arc<Self>,
-        outcomes: impl IntoIterator<Item = (usize, Outcome), IntoIter: ExactSizeIterator>,
-    ) {
-        let outcomes = outcomes.into_iter();
-        let count = outcomes.len();
-        if count == 0 {
+    pub(super) fn deliver(self: &Arc<Self>, arrived: impl IntoIterator<Item = Arrived>) {
+        let arrived = arrived.into_iter();
+        if self.meter.is_none() {
+            self.deliver_all(arrived, 0);
             return;
         }
+        let arrived: Vec<Arrived> = arrived.collect();
+        let count = arrived.iter().map(Arrived::len).sum();
+        self.deliver_all(arrived.into_iter(), count);
+    }
+
+    fn deliver_all(self: &Arc<Self>, arrived: impl Iterator<Item = Arrived>, count: usize) {
         // Before anybody can take them, who shall find the progress up to date afterwards.
         if let Some(meter) = &self.meter {
             meter.count(count);
         }
         let mut results = self.results();
-        results.count += count;
-        for outcome in outcomes {
-            results.has_failed |= outcome.1.is_err();
-            results.queue.push_back(outcome);
+        let before = results.count;
+        for arrived in arrived {
+            results.count += arrived.len();
+            results.has_failed |= matches!(arrived, Arrived::Failed(..));
+            results.queue.push_back(arrived);
         }
-        drop(results);
-        self.wake();
+        if results.count == before {
+            return;
+        }
+        self.wake(results);
         if let Some(meter) = &self.meter {
             meter.show_later();
         }
     }
 
-    fn wake(self: &Arc<Self>) {
-        let mut results = self.results();
+    fn wake(self: &Arc<Self>, mut results: MutexGuard<'_, Results>) {
         let waker = results.waker.take();
+        let sleeps_at = results.sleeps_at.take();
         let is_complete = results.is_complete();
         let watchers = match is_complete {
             true => std::mem::take(&mut results.watchers),
@@ -274,6 +346,9 @@ impl Job {
         };
         drop(results);
         self.arrived.notify_all();
+        if let Some(link) = sleeps_at {
+            link.wake_waiters();
+        }
         watchers.iter().for_each(Watcher::tell);
         if let Some(follower) = follower {
             // It may be the last that has a value of the program's, which is dropped then.
@@ -315,19 +390,62 @@ impl Job {
         arrivals
     }
 
-    /// Waits until something has arrived, or will not any more, and takes it.
-    pub(super) fn wait_take(&self) -> Arrivals {
+    /// Takes what has arrived, if anything has, or nothing will any more.
+    pub(super) fn try_take(&self) -> Option<Arrivals> {
         let mut results = self.results();
-        while results.queue.is_empty() && !results.is_complete() {
-            results = self
-                .arrived
-                .wait(results)
-                .unwrap_or_else(PoisonError::into_inner);
+        if !results.are(Until::News) {
+            return None;
         }
         let arrivals = results.take();
         drop(results);
         self.show_progress();
-        arrivals
+        Some(arrivals)
+    }
+
+    /// Waits until this is so, or `deadline` has come.
+    pub(super) fn wait(&self, until: Until, deadline: Option<Instant>) {
+        let mut results = self.results();
+        while !results.are(until) {
+            results = match deadline {
+                None => self
+                    .arrived
+                    .wait(results)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    let woken = self.arrived.wait_timeout(results, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// Sleeps at a worker's ring until this is so, or the worker has put something there, or
+    /// `deadline` has come. Tells whether it could sleep there.
+    pub(super) fn sleep_at(
+        &self,
+        link: &Arc<Link>,
+        until: Until,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let mut results = self.results();
+        if results.are(until) {
+            return true;
+        }
+        results.sleeps_at = Some(Arc::clone(link));
+        drop(results);
+        let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let has_slept = link.sleep(limit, || self.is(until));
+        self.results().sleeps_at = None;
+        has_slept
+    }
+
+    /// Whether this is so.
+    pub(super) fn is(&self, until: Until) -> bool {
+        self.results().are(until)
     }
 
     /// Takes what has arrived, and has `waker` woken when more does.
@@ -366,28 +484,6 @@ impl Job {
             Watcher::Finished(..) => true,
         };
         self.results().watchers.retain(is_other);
-    }
-
-    /// Waits until every result has arrived or `deadline` has come; tells whether they have.
-    pub(super) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
-        let mut results = self.results();
-        while !results.is_complete() {
-            results = match deadline {
-                None => self
-                    .arrived
-                    .wait(results)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    let woken = self.arrived.wait_timeout(results, left);
-                    woken.unwrap_or_else(PoisonError::into_inner).0
-                }
-            };
-        }
-        true
     }
 
     fn results(&self) -> MutexGuard<'_, Results> {

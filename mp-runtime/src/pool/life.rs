@@ -13,9 +13,15 @@
 //!                 lose: it had not begun, or has retries left
 //! ```
 //!
-//! An item is in exactly one place: a piece in the queue, the undone part of a worker's hand, or
+//! An item is in exactly one place: a piece in the queue, the undone part of a hand of a worker, or
 //! ended. Each transition moves it from one to the next under the lock of the pool, and gives out
 //! what ended by it, once; whoever called delivers that when the lock is released.
+//!
+//! # Hands
+//!
+//! A chunk that was given to a worker is a *hand* of it. It may have several, which it does in order;
+//! those it has not begun can be taken back (`reclaim`), and wait again as if it had never had
+//! them.
 //!
 //! # Doom
 //!
@@ -26,14 +32,15 @@
 //!
 //! # Death
 //!
-//! A worker does the items of a chunk in order, and says which is running. When it is lost,
+//! A worker does the items of a hand in order, and says which is running. When it is lost, all its
+//! records have been taken. Then
 //!
-//! - records it left complete items as if they had been sent;
 //! - the item that was running fails, or waits again while it has retries left; the ones behind it
 //!   wait again, as new;
 //! - if none was running, all of them wait again, [`MAX_UNSTARTED`] times, so that arguments that
 //!   kill their receiver come to an end;
-//! - of a job that was cancelled all of them end with that error.
+//! - of a job that was cancelled all of them end with that error;
+//! - the hands behind the first one wait again: it had not begun with them.
 
 #[cfg(test)]
 mod tests;
@@ -42,11 +49,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::job::{Job, Outcome};
+use super::job::{Arrived, Job};
 use super::queue::Queue;
 use super::segment::Piece;
 use crate::error::Error;
-use crate::link::{Record, Reply, Running, Status};
+use crate::link::{Bundle, Record, Running, Status};
 use crate::process::Who;
 
 /// How often a chunk is sent again when its worker died before it ran any of it.
@@ -55,8 +62,10 @@ const MAX_UNSTARTED: u32 = 10;
 /// What ended, of one job.
 pub(super) struct Ended {
     pub(super) job: Arc<Job>,
-    /// By the place of the item.
-    outcomes: Vec<(usize, Outcome)>,
+    /// What came first, mostly all of it, ...
+    first: Option<Arrived>,
+    /// ... and the rest.
+    more: Vec<Arrived>,
     /// What ended with one and the same error: this takes no longer for a million items.
     failed: Option<(VecDeque<Piece>, Error)>,
     /// What is left of a hand, to be freed when no lock is held.
@@ -64,44 +73,76 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// How many items have a result, and how many failed.
-    pub(super) fn counts(&self) -> (usize, usize) {
-        let pieces = self.failed.iter().flat_map(|(pieces, _)| pieces);
-        let failed: usize = pieces.map(|piece| piece.range.len()).sum();
-        let is_failed = |(_, outcome): &&(usize, Outcome)| outcome.is_err();
-        let errors = self.outcomes.iter().filter(is_failed).count();
-        (self.outcomes.len() - errors, errors + failed)
-    }
-
-    /// Brings all of it to whoever waits for it.
-    pub(super) fn deliver(mut self) {
-        let outcomes = self.take_outcomes();
-        self.job.deliver(outcomes);
-    }
-
-    /// All that ended, by the place of the item.
-    fn take_outcomes(&mut self) -> Vec<(usize, Outcome)> {
-        let mut outcomes = std::mem::take(&mut self.outcomes);
-        if let Some((pieces, error)) = self.failed.take() {
-            outcomes.extend(failed_pieces(&pieces, &error));
-        }
-        outcomes
-    }
-
-    pub(super) fn of(job: &Arc<Job>, outcomes: Vec<(usize, Outcome)>) -> Ended {
+    pub(super) fn of(job: &Arc<Job>, arrived: Option<Arrived>) -> Ended {
         Ended {
             job: Arc::clone(job),
-            outcomes,
+            first: arrived,
+            more: Vec::new(),
             failed: None,
             remains: None,
         }
     }
 
+    /// All that arrived of a job.
+    pub(super) fn of_all(job: &Arc<Job>, arrived: impl IntoIterator<Item = Arrived>) -> Ended {
+        let mut ended = Ended::of(job, None);
+        arrived.into_iter().for_each(|arrived| ended.push(arrived));
+        ended
+    }
+
     fn failed(job: &Arc<Job>, pieces: VecDeque<Piece>, error: &Error) -> Ended {
         Ended {
             failed: Some((pieces, error.clone())),
-            ..Ended::of(job, Vec::new())
+            ..Ended::of(job, None)
         }
+    }
+
+    fn push(&mut self, arrived: Arrived) {
+        match &self.first {
+            None => self.first = Some(arrived),
+            Some(_) => self.more.push(arrived),
+        }
+    }
+
+    fn last(&mut self) -> Option<&mut Arrived> {
+        match self.more.is_empty() {
+            true => self.first.as_mut(),
+            false => self.more.last_mut(),
+        }
+    }
+
+    fn arrived(&self) -> impl Iterator<Item = &Arrived> {
+        self.first.iter().chain(&self.more)
+    }
+
+    /// How many items the chunk had that it is the end of.
+    pub(super) fn chunk_len(&self) -> usize {
+        self.remains.as_ref().map_or(0, |hand| hand.piece.range.len())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.failed.is_none() && self.remains.is_none()
+    }
+
+    /// How many items have a result, and how many failed.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let pieces = self.failed.iter().flat_map(|(pieces, _)| pieces);
+        let failed: usize = pieces.map(|piece| piece.range.len()).sum();
+        let count = |(done, failed), arrived: &Arrived| match arrived {
+            Arrived::Failed(..) => (done, failed + 1),
+            Arrived::Done(answers) => (done + answers.len(), failed),
+        };
+        self.arrived().fold((0, failed), count)
+    }
+
+    /// Brings all of it to whoever waits for it.
+    pub(super) fn deliver(self) {
+        let failed = self.failed.iter().flat_map(|(pieces, error)| {
+            let numbers = pieces.iter().flat_map(Piece::numbers);
+            numbers.map(|number| Arrived::Failed(number, error.clone()))
+        });
+        let arrived = self.first.into_iter().chain(self.more).chain(failed);
+        self.job.deliver(arrived);
     }
 }
 
@@ -109,15 +150,15 @@ impl Ended {
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Life {
     queue: Queue,
-    /// What the worker of each slot has.
-    hands: Vec<Option<Hand>>,
-    last_chunk: u64,
+    /// What the worker of each slot has, in the order in which it does it.
+    hands: Vec<VecDeque<Hand>>,
 }
 
-/// The chunk that a worker has.
+/// A chunk that a worker has.
 #[derive(Clone)]
 pub(super) struct Hand {
-    pub(super) chunk: u64,
+    /// The number of its call.
+    pub(super) call: u32,
     pub(super) job: Arc<Job>,
     pub(super) piece: Piece,
     /// How many of its items, from the front, have ended.
@@ -131,7 +172,7 @@ pub(super) struct Hand {
 #[derive(Clone)]
 pub(super) enum Doom {
     /// This item took longer than it may.
-    TimedOut { item: u64, limit: Duration },
+    TimedOut { item: usize, limit: Duration },
     /// What it sent made no sense.
     Broken(String),
     /// Nobody wants what it runs; this is the end of it.
@@ -139,10 +180,15 @@ pub(super) enum Doom {
 }
 
 /// What a worker's records did.
+#[derive(Default)]
 pub(super) struct Progress {
-    pub(super) ended: Ended,
-    /// How many items the chunk had, if it has come to its end.
-    pub(super) chunk_end: Option<usize>,
+    pub(super) ended: Vec<Ended>,
+    /// How many hands have come to their end, ...
+    pub(super) hands: usize,
+    /// ... and how many items have.
+    pub(super) items: usize,
+    /// Why the records make no sense, if they do not.
+    pub(super) nonsense: Option<&'static str>,
 }
 
 /// What a death did.
@@ -159,42 +205,77 @@ impl Hand {
         (position < self.piece.range.end).then(|| self.piece.segment.number(position))
     }
 
+    /// The number of the item at this place in it.
+    pub(super) fn number_at(&self, place: usize) -> usize {
+        self.piece.segment.number(self.piece.range.start + place)
+    }
+
     /// How many of its items have not ended.
     pub(super) fn left(&self) -> usize {
         self.piece.range.len() - self.done
     }
 
-    /// Takes the results of items that had none. A record of another item than the next came
-    /// before, or is nonsense.
-    fn take_in(&mut self, records: &[Record], reply: &Reply, who: &Who) -> Vec<(usize, Outcome)> {
-        let mut outcomes = Vec::with_capacity(records.len());
-        for record in records {
-            let number = self.next_number().filter(|&number| {
-                record.chunk == self.chunk
-                    && record.status != Status::ChunkEnd
-                    && number as u64 == record.item
-            });
-            let Some(number) = number else { continue };
-            let outcome = match &self.doom {
-                Some(Doom::Cancelled(error)) => Err(error.clone()),
-                _ => who
-                    .of(self.job.place(number))
-                    .answered(record, reply.clone()),
-            };
-            outcomes.push((number, outcome));
-            self.done += 1;
+    /// Whether this is what its worker runs.
+    pub(super) fn is_running(&self, running: &Running) -> bool {
+        running.call == self.call
+    }
+
+    /// Whether a death for this reason is on its way, so that records count no more.
+    fn is_broken(&self) -> bool {
+        matches!(self.doom, Some(Doom::Broken(_)))
+    }
+
+    /// Its worker is being killed for it. Tells whether there is still something that this concerns;
+    /// what was cancelled stays cancelled.
+    fn doom(&mut self, doom: Doom) -> bool {
+        let is_first = !matches!(self.doom, Some(Doom::Cancelled(_)));
+        if is_first {
+            self.doom = Some(doom);
         }
-        if self.left() == 0 && self.piece.range.end == self.piece.segment.len() {
-            self.piece.segment.end_loans();
-        }
-        outcomes
+        is_first && self.left() > 0
+    }
+
+    /// Takes the record of the next item.
+    fn take_in(&mut self, record: &Record, bundle: &Bundle, who: &Who, ended: &mut Ended) -> bool {
+        let Some(number) = self.next_number() else {
+            return false;
+        };
+        self.done += 1;
+        let is_mapped = self.job.is_mapped;
+        let arrived = match &self.doom {
+            Some(Doom::Cancelled(error)) => Arrived::Failed(number, error.clone()),
+            _ if record.status == Status::Returned => {
+                if let Some(Arrived::Done(answers)) = ended.last()
+                    && !bundle.is_of_one()
+                {
+                    answers.extend();
+                    return true;
+                }
+                let answers = who.answers((number, is_mapped), record, bundle);
+                Arrived::Done(answers)
+            }
+            _ => {
+                let who = who.of(is_mapped.then_some(number));
+                Arrived::Failed(number, who.failed(record, &bundle.reply))
+            }
+        };
+        ended.push(arrived);
+        true
     }
 
     /// Everything that has not ended ends with this error.
-    fn fail(&mut self, error: &Error) -> Vec<(usize, Outcome)> {
+    fn fail(&mut self, error: &Error, ended: &mut Ended) {
         let rest = self.piece.rest(self.piece.range.start + self.done);
         self.done = self.piece.range.len();
-        failed_pieces([&rest], error)
+        rest.numbers()
+            .for_each(|number| ended.push(Arrived::Failed(number, error.clone())));
+    }
+
+    /// Its last item has ended: parts of arrays, if it had any, come back.
+    fn end_loans(&self) {
+        if self.left() == 0 && self.piece.range.end == self.piece.segment.len() {
+            self.piece.segment.end_loans();
+        }
     }
 }
 
@@ -203,22 +284,28 @@ impl Life {
         Life {
             queue: Queue::default(),
             hands: Vec::new(),
-            last_chunk: 0,
         }
     }
 
-    /// What the worker of a slot has.
+    /// What the worker of a slot does first of what it has.
     pub(super) fn hand(&self, slot: usize) -> Option<&Hand> {
-        self.hands.get(slot)?.as_ref()
+        self.hands.get(slot)?.front()
     }
 
-    fn hand_mut(&mut self, slot: usize) -> Option<&mut Hand> {
-        self.hands.get_mut(slot)?.as_mut()
+    /// How many hands the worker of a slot has.
+    pub(super) fn hand_count(&self, slot: usize) -> usize {
+        self.hands.get(slot).map_or(0, VecDeque::len)
+    }
+
+    /// Whether the worker of a slot has something of a job.
+    pub(super) fn has_of(&self, slot: usize, job: &Arc<Job>) -> bool {
+        let mut hands = self.hands.get(slot).into_iter().flatten();
+        hands.any(|hand| Arc::ptr_eq(&hand.job, job))
     }
 
     /// Whether nothing waits and nothing is with a worker.
     pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_empty() && self.hands.iter().all(Option::is_none)
+        self.queue.is_empty() && self.hands.iter().all(VecDeque::is_empty)
     }
 
     /// Whether something waits.
@@ -226,11 +313,12 @@ impl Life {
         !self.queue.is_empty()
     }
 
-    /// How many items wait, those in a worker's hand behind the one that is running included, and
+    /// How many items wait, those in a worker's hands behind the one that is running included, and
     /// how many workers have one.
     pub(super) fn counts(&self) -> (usize, usize) {
-        let left = self.hands.iter().flatten().map(Hand::left);
-        let (with_workers, running) = left.fold((0, 0), |(all, running), left| {
+        let left = |hands: &VecDeque<Hand>| hands.iter().map(Hand::left).sum::<usize>();
+        let (with_workers, running) = self.hands.iter().fold((0, 0), |(all, running), hands| {
+            let left = left(hands);
             (all + left, running + usize::from(left > 0))
         });
         (self.queue.item_count() + with_workers - running, running)
@@ -241,130 +329,196 @@ impl Life {
         self.queue.push_back(job, piece);
     }
 
-    /// Gives the worker of `slot`, one of `workers` and without anything in hand, a chunk of at
-    /// most so many items.
-    pub(super) fn assign(&mut self, slot: usize, workers: usize, most: usize) -> Option<&Hand> {
+    /// What a worker would be given next: the job, the piece that the chunk is a part of, and how
+    /// many items the chunk has at most.
+    pub(super) fn next_up(&mut self, workers: usize) -> Option<(&Arc<Job>, &Piece, usize)> {
+        self.queue.peek(workers)
+    }
+
+    /// Gives the worker of `slot`, one of `workers`, a chunk of at most so many items more, as the
+    /// call of this number.
+    pub(super) fn assign(
+        &mut self,
+        slot: usize,
+        workers: usize,
+        most: usize,
+        call: u32,
+    ) -> Option<&Hand> {
         if self.hands.len() <= slot {
-            self.hands.resize(slot + 1, None);
+            self.hands.resize_with(slot + 1, VecDeque::new);
         }
-        debug_assert!(self.hands[slot].is_none(), "it has something");
         let (job, piece) = self.queue.next(workers, most)?;
-        self.last_chunk += 1;
-        let hand = Hand {
-            chunk: self.last_chunk,
+        let hands = &mut self.hands[slot];
+        hands.push_back(Hand {
+            call,
             job,
             piece,
             done: 0,
             doom: None,
             is_abandoned: false,
+        });
+        hands.back()
+    }
+
+    /// The worker of `slot` has begun the call of this number, and will begin none behind it that it
+    /// has: those wait again. Tells how many items they have.
+    pub(super) fn reclaim(&mut self, slot: usize, begun: u32) -> usize {
+        let Some(hands) = self.hands.get_mut(slot) else {
+            return 0;
         };
-        Some(self.hands[slot].insert(hand))
+        let mut count = 0;
+        while let Some(hand) =
+            hands.pop_back_if(|hand| hand.call.wrapping_sub(begun).cast_signed() > 0)
+        {
+            count += hand.piece.range.len();
+            self.queue.push_front(&hand.job, hand.piece);
+        }
+        count
     }
 
     /// Records came from the worker of a slot.
     pub(super) fn complete(
         &mut self,
         slot: usize,
-        records: &[Record],
-        reply: &Reply,
-        who: impl FnOnce(&Hand) -> Who,
-    ) -> Option<Progress> {
-        let place = self.hands.get_mut(slot)?;
-        let hand = place.as_mut()?;
-        let who = who(hand);
-        let mut outcomes = hand.take_in(records, reply, &who);
-        let is_end =
-            |record: &Record| record.status == Status::ChunkEnd && record.chunk == hand.chunk;
-        let has_ended = records.iter().any(is_end);
-        if has_ended {
-            // Items are left out only for a job that nobody wants any more.
-            let error = match &hand.doom {
-                Some(Doom::Cancelled(error)) => error.clone(),
-                _ => who.left_out(),
-            };
-            outcomes.extend(hand.fail(&error));
+        bundle: &Bundle,
+        who: impl Fn(&Hand) -> Who,
+    ) -> Progress {
+        let mut progress = Progress::default();
+        let Some(hands) = self.hands.get_mut(slot) else {
+            progress.nonsense = Some("it answered and was not asked");
+            return progress;
+        };
+        let mut records = bundle.records().peekable();
+        while let Some(hand) = hands.front_mut()
+            && records.peek().is_some()
+        {
+            if hand.is_broken() {
+                return progress;
+            }
+            let who = who(hand);
+            let mut ended = Ended::of(&hand.job, None);
+            let before = hand.done;
+            let mut has_ended = false;
+            while !has_ended && let Some(record) = records.next() {
+                has_ended = record.is_last;
+                if record.status == Status::CutShort {
+                    // Items are left out only for a job that nobody wants any more.
+                    let error = match &hand.doom {
+                        Some(Doom::Cancelled(error)) => error.clone(),
+                        _ => who.left_out(),
+                    };
+                    hand.fail(&error, &mut ended);
+                } else if !hand.take_in(&record, bundle, &who, &mut ended) {
+                    progress.nonsense = Some("it answered more than it was asked");
+                }
+                if has_ended != (hand.left() == 0) {
+                    progress.nonsense = Some("it was at the end of a call too early, or too late");
+                }
+                if progress.nonsense.is_some() {
+                    has_ended = false;
+                    break;
+                }
+            }
+            progress.items += hand.done - before;
+            hand.end_loans();
+            let is_broken = progress.nonsense.is_some();
+            if has_ended {
+                progress.hands += 1;
+                ended.remains = hands.pop_front();
+            }
+            if !ended.is_empty() {
+                progress.ended.push(ended);
+            }
+            if is_broken {
+                return progress;
+            }
         }
-        let mut ended = Ended::of(&hand.job, outcomes);
-        let chunk_end = has_ended.then(|| hand.piece.range.len());
-        if has_ended {
-            ended.remains = place.take();
+        if records.peek().is_some() {
+            progress.nonsense = Some("it answered and was not asked");
         }
-        Some(Progress { ended, chunk_end })
+        progress
     }
 
-    /// The worker of a slot is being killed for this. Tells whether there is still something that
+    /// The worker of a slot is being killed for what it does first. Tells whether there is still something that
     /// it concerns; what was cancelled stays cancelled.
     pub(super) fn doom(&mut self, slot: usize, doom: Doom) -> bool {
-        let Some(hand) = self.hand_mut(slot) else {
+        let Some(hand) = self.hands.get_mut(slot).and_then(VecDeque::front_mut) else {
             return false;
         };
-        let is_first = !matches!(hand.doom, Some(Doom::Cancelled(_)));
-        if is_first {
-            hand.doom = Some(doom);
-        }
-        is_first && hand.left() > 0
+        hand.doom(doom)
     }
 
-    /// The worker of a slot is dead, and left these records. `failure` says how the item ended that
-    /// it was running, or, `false`, was to run.
+    /// The worker of a slot is dead, and all its records were taken. `failure` says how the item
+    /// ended that it was running, or, `false`, was to run.
     pub(super) fn lose(
         &mut self,
         slot: usize,
-        (records, reply): (&[Record], &Reply),
         running: Option<Running>,
         who: impl FnOnce(&Hand) -> Who,
         failure: impl FnOnce(Option<&Doom>, bool, Who) -> Error,
     ) -> Option<Loss> {
-        let mut hand = self.hands.get_mut(slot)?.take()?;
+        let hands = self.hands.get_mut(slot)?;
+        let mut hand = hands.pop_front()?;
+        while let Some(behind) = hands.pop_back() {
+            self.queue.push_front(&behind.job, behind.piece);
+        }
         let who = who(&hand);
-        let mut outcomes = hand.take_in(records, reply, &who);
-        let running = running.filter(|running| running.chunk == hand.chunk);
-        let has_begun = running.is_some() || !outcomes.is_empty();
+        let running = running.filter(|running| hand.is_running(running));
+        let has_begun = running.is_some() || hand.done > 0;
+        let mut ended = Ended::of(&hand.job, None);
         if let Some(Doom::Cancelled(error)) = &hand.doom {
             let error = error.clone();
-            outcomes.extend(hand.fail(&error));
+            hand.fail(&error, &mut ended);
         } else if let Some(number) = hand.next_number() {
-            let was_running = running.is_some_and(|running| running.item == number as u64);
+            let was_running = running.is_some_and(|running| running.place == hand.done);
             let (failed, again) = divide(&hand, number, was_running);
             if failed {
-                let who = who.of(hand.job.place(number));
-                outcomes.push((number, Err(failure(hand.doom.as_ref(), was_running, who))));
+                let who = who.of(hand.job.is_mapped.then_some(number));
+                let error = failure(hand.doom.as_ref(), was_running, who);
+                ended.push(Arrived::Failed(number, error));
             }
             if hand.is_abandoned {
-                outcomes.extend(failed_pieces(&again, &who.left_out()));
+                let numbers = again.iter().flat_map(Piece::numbers);
+                numbers.for_each(|number| ended.push(Arrived::Failed(number, who.left_out())));
             } else {
                 for piece in again.into_iter().rev() {
                     self.queue.push_front(&hand.job, piece);
                 }
             }
         }
-        let mut ended = Ended::of(&hand.job, outcomes);
         ended.remains = Some(hand);
         Some(Loss { ended, has_begun })
     }
 
-    /// Ends what waits of a job with this error, and dooms the workers that have more of it: those
-    /// slots are to be killed.
-    pub(super) fn cancel(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<usize>) {
+    /// Ends what waits of a job with this error, and dooms what workers have of it: whatever they say
+    /// of that ends with it, too. Gives the slots and the calls.
+    pub(super) fn cancel(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<(usize, u32)>) {
         let ended = Ended::failed(job, self.queue.remove(job), error);
-        let slots = self.slots_with(job);
-        let doomed = slots
-            .into_iter()
-            .filter(|&slot| self.doom(slot, Doom::Cancelled(error.clone())));
-        (ended, doomed.collect())
+        let mut doomed = Vec::new();
+        for (slot, hand) in self.hands_of(job) {
+            if hand.doom(Doom::Cancelled(error.clone())) {
+                doomed.push((slot, hand.call));
+            }
+        }
+        (ended, doomed)
     }
 
     /// Nobody wants what has not ended of a job: what waits ends with this error, and what is left
-    /// of it in these slots need not begin.
-    pub(super) fn abandon(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<usize>) {
+    /// of it in these calls of these slots need not begin.
+    pub(super) fn abandon(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<(usize, u32)>) {
         let ended = Ended::failed(job, self.queue.remove(job), error);
-        let slots = self.slots_with(job);
-        for &slot in &slots {
-            self.hands[slot]
-                .iter_mut()
-                .for_each(|hand| hand.is_abandoned = true);
+        let mut left = Vec::new();
+        for (slot, hand) in self.hands_of(job) {
+            hand.is_abandoned = true;
+            left.push((slot, hand.call));
         }
-        (ended, slots)
+        (ended, left)
+    }
+
+    fn hands_of<'l>(&'l mut self, job: &'l Arc<Job>) -> impl Iterator<Item = (usize, &'l mut Hand)> {
+        let all = self.hands.iter_mut().enumerate();
+        let all = all.flat_map(|(slot, hands)| hands.iter_mut().map(move |hand| (slot, hand)));
+        all.filter(|(_, hand)| Arc::ptr_eq(&hand.job, job))
     }
 
     /// Nobody will run what waits: it ends with this error.
@@ -378,19 +532,10 @@ impl Life {
 
     /// Everything ends with this error: what waits now, what workers have when they are dead.
     pub(super) fn terminate(&mut self, error: &Error) -> Vec<Ended> {
-        for slot in 0..self.hands.len() {
-            self.doom(slot, Doom::Cancelled(error.clone()));
+        for hand in self.hands.iter_mut().flatten() {
+            hand.doom(Doom::Cancelled(error.clone()));
         }
         self.refuse(error)
-    }
-
-    fn slots_with(&self, job: &Arc<Job>) -> Vec<usize> {
-        let has_it = |hand: &Hand| Arc::ptr_eq(&hand.job, job);
-        let slots = self.hands.iter().enumerate();
-        slots
-            .filter(|(_, hand)| hand.as_ref().is_some_and(has_it))
-            .map(|(slot, _)| slot)
-            .collect()
     }
 }
 
@@ -401,7 +546,7 @@ fn divide(hand: &Hand, number: usize, was_running: bool) -> (bool, Vec<Piece>) {
     // The item that the worker was killed for ended in time after all.
     let killed_for_another = matches!(
         hand.doom,
-        Some(Doom::TimedOut { item, .. }) if item != number as u64
+        Some(Doom::TimedOut { item, .. }) if item != number
     );
     if !was_running && unstarted < MAX_UNSTARTED || killed_for_another {
         let all = Piece {
@@ -422,12 +567,4 @@ fn divide(hand: &Hand, number: usize, was_running: bool) -> (bool, Vec<Piece>) {
         again.push(hand.piece.part(first + 1..hand.piece.range.end));
     }
     (!has_retries, again)
-}
-
-fn failed_pieces<'p>(
-    pieces: impl IntoIterator<Item = &'p Piece>,
-    error: &Error,
-) -> Vec<(usize, Outcome)> {
-    let numbers = pieces.into_iter().flat_map(Piece::numbers);
-    numbers.map(|number| (number, Err(error.clone()))).collect()
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use super::Backend;
 use super::core::Core;
-use super::job::{Chunking, Job, Outcome, Reader};
+use super::job::{Arrived, Chunking, Job, Reader};
 use super::segment::{Segment, SegmentBuilder};
 use crate::error::Error;
 use crate::process::not_encoded;
@@ -63,7 +63,10 @@ impl Feed {
         if let Err(error) = encoded {
             let place = self.job.place(number);
             let error = not_encoded(self.job.function, place, &error);
-            self.core.deliver(&self.job, vec![(number, Err(error))]);
+            // What follows it does not follow what is before it.
+            self.flush();
+            let failed = Arrived::Failed(number, error);
+            self.core.deliver(&self.job, [failed]);
             return true;
         }
         let size = match self.job.chunking {
@@ -168,26 +171,32 @@ impl<R> Gathered<R> {
         }
     }
 
-    pub(super) fn add(&mut self, arrived: impl IntoIterator<Item = (usize, Outcome)>) {
-        for (number, outcome) in arrived {
-            self.count += 1;
-            match self.reader.read(outcome) {
+    pub(super) fn add(&mut self, arrived: impl IntoIterator<Item = Arrived>) {
+        let Gathered {
+            results,
+            count,
+            first_error,
+            reader,
+            ..
+        } = self;
+        for arrived in arrived {
+            *count += arrived.len();
+            reader.read_each(arrived, |number, result| match result {
                 Ok(result) => {
-                    if self.results.len() <= number {
-                        self.results.resize_with(number + 1, || None);
+                    if results.len() <= number {
+                        results.resize_with(number + 1, || None);
                     }
-                    self.results[number] = Some(result);
+                    results[number] = Some(result);
                 }
                 Err(error) => {
-                    let is_first = self
-                        .first_error
+                    let is_first = first_error
                         .as_ref()
                         .is_none_or(|(first, _)| number < *first);
                     if is_first {
-                        self.first_error = Some((number, error));
+                        *first_error = Some((number, error));
                     }
                 }
-            }
+            });
         }
         while self.results.get(self.complete).is_some_and(Option::is_some) {
             self.complete += 1;
@@ -247,7 +256,7 @@ pub(super) fn run<F: ProcessFn>(
         }
         let arrivals = if is_ahead || !feed.is_open {
             wanted.job.require_owner()?;
-            wanted.job.wait_take()
+            core.wait_take(&wanted.job)
         } else {
             wanted.job.take()
         };

@@ -22,6 +22,7 @@
 //! while anything is sent, encoded, decoded or waited for, or while code of the program runs.
 
 mod as_completed;
+mod attendance;
 mod builder;
 mod callbacks;
 mod core;

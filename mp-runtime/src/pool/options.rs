@@ -299,7 +299,10 @@ impl<'p> WithOptions<'p> {
     ///
     /// As there.
     pub fn apply<F: ProcessFn>(&self, function: F, args: F::Args) -> Result<F::Output, Error> {
-        self.submit(function, args)?.join()
+        let _ = function;
+        let job = self.job::<F>(Chunking::Fixed(1), false, Some(1))?;
+        let (task, _attendance) = Task::of_one::<F>(self.core, job, args, true)?;
+        task.join()
     }
 
     /// See [`Pool::submit`](super::Pool::submit).
@@ -326,7 +329,7 @@ impl<'p> WithOptions<'p> {
         args: F::Args,
     ) -> Result<Task<F::Output>, Error> {
         let job = self.job::<F>(Chunking::Fixed(1), false, Some(1))?;
-        Task::of_one::<F>(self.core, job, args)
+        Task::of_one::<F>(self.core, job, args, false).map(|(task, _)| task)
     }
 
     /// See [`Pool::submit_map`](super::Pool::submit_map).

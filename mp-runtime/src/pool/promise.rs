@@ -35,14 +35,15 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 
 use super::callbacks::Callbacks;
-use super::job::{Arrivals, Follower, Job, Outcome};
+use super::core::Core;
+use super::job::{Arrivals, Arrived, Follower, Job};
 use super::slot;
 use crate::error::{Error, ErrorKind};
 use crate::os::thread::contained;
 
 /// Makes a result of what arrives.
 pub(super) trait Gather<R>: Send {
-    fn add(&mut self, arrived: VecDeque<(usize, Outcome)>);
+    fn add(&mut self, arrived: VecDeque<Arrived>);
     /// The result, once what has arrived decides it.
     fn take(&mut self, is_complete: bool) -> Option<Result<R, Error>>;
 }
@@ -102,14 +103,14 @@ impl<R> Promise<R> {
     }
 
     /// Waits for the result, has callbacks called, and takes it.
-    pub(super) fn join(&self, job: &Arc<Job>) -> Result<R, Error> {
+    pub(super) fn join(&self, core: &Arc<Core>, job: &Arc<Job>) -> Result<R, Error> {
         let mut hold = self.hold_or_wait(job)?;
         if !hold.is_decided() {
             hold.add(job.take());
         }
         while !hold.is_decided() {
             job.require_owner()?;
-            hold.add(job.wait_take());
+            hold.add(core.wait_take(job));
         }
         hold.call_all();
         hold.take()

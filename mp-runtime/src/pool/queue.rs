@@ -70,31 +70,48 @@ impl Queue {
         waiting
     }
 
-    /// Takes the next chunk for one of `workers` workers, of at most so many items.
-    pub(super) fn next(&mut self, workers: usize, most: usize) -> Option<(Arc<Job>, Piece)> {
-        let (key, waiting) = loop {
-            let (turn, key) = self.turns.pop_front()?;
+    /// Whose turn it is.
+    fn front(&mut self) -> Option<u64> {
+        loop {
+            let &(turn, key) = self.turns.front()?;
             // A job that came back has another turn.
             if self.waiting.get(&key).is_some_and(|own| own.turn == turn) {
-                break (key, self.waiting.get_mut(&key)?);
+                return Some(key);
             }
-        };
-        let piece = waiting.pieces.front_mut()?;
+            self.turns.pop_front();
+        }
+    }
+
+    /// Looks at what comes next: the job, the piece that the chunk is a part of, and how many items
+    /// the chunk has at most.
+    pub(super) fn peek(&mut self, workers: usize) -> Option<(&Arc<Job>, &Piece, usize)> {
+        let key = self.front()?;
+        let waiting = self.waiting.get(&key)?;
         let size = waiting.job.chunk_size(waiting.item_count, workers);
+        Some((&waiting.job, waiting.pieces.front()?, size))
+    }
+
+    /// Takes the next chunk for one of `workers` workers, of at most so many items.
+    pub(super) fn next(&mut self, workers: usize, most: usize) -> Option<(Arc<Job>, Piece)> {
+        let key = self.front()?;
+        self.turns.pop_front();
+        let mut waiting = self.waiting.remove(&key)?;
+        let size = waiting.job.chunk_size(waiting.item_count, workers);
+        let piece = waiting.pieces.front_mut()?;
         let chunk = piece.split_front(size.min(most));
         if piece.range.is_empty() {
             waiting.pieces.pop_front();
         }
         waiting.item_count -= chunk.range.len();
         self.item_count -= chunk.range.len();
-        let job = Arc::clone(&waiting.job);
         if waiting.pieces.is_empty() {
-            self.waiting.remove(&key);
-        } else {
-            self.last_turn += 1;
-            waiting.turn = self.last_turn;
-            self.turns.push_back((self.last_turn, key));
+            return Some((waiting.job, chunk));
         }
+        let job = Arc::clone(&waiting.job);
+        self.last_turn += 1;
+        waiting.turn = self.last_turn;
+        self.turns.push_back((self.last_turn, key));
+        self.waiting.insert(key, waiting);
         Some((job, chunk))
     }
 

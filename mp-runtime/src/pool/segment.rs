@@ -3,12 +3,16 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::link::Call;
+use crate::link::{Call, CallHead};
 use crate::registry::ProcessFn;
 use crate::wire::{EncodeError, Encoder, Ends, Handles};
 
 /// A segment is closed when it has so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
+
+/// A call of several items has arguments of so many bytes at most, with which it goes through a ring
+/// together with the ends of as many items as a chunk has.
+const CHUNK_BYTES: usize = 32 << 10;
 
 /// A segment is closed when it refers to so many regions of shared memory.
 const SEGMENT_REGIONS: usize = 16;
@@ -16,7 +20,8 @@ const SEGMENT_REGIONS: usize = 16;
 /// Some items in a row, encoded one behind the other.
 #[derive(Debug)]
 pub(super) struct Segment {
-    numbers: Vec<usize>,
+    /// The place of the first one in what was mapped over; the others follow.
+    first: usize,
     /// Where the bytes of each end.
     positions: Vec<usize>,
     bytes: Arc<Vec<u8>>,
@@ -26,7 +31,7 @@ pub(super) struct Segment {
 impl Segment {
     /// The place of the item at `position` in what was mapped over.
     pub(super) fn number(&self, position: usize) -> usize {
-        self.numbers[position]
+        self.first + position
     }
 
     /// Where the arguments of the item at `position` begin.
@@ -60,7 +65,7 @@ impl Segment {
 /// Encodes items into a segment.
 #[derive(Default)]
 pub(super) struct SegmentBuilder {
-    numbers: Vec<usize>,
+    first: usize,
     /// Where the bytes of each end.
     positions: Vec<usize>,
     encoder: Encoder,
@@ -68,7 +73,8 @@ pub(super) struct SegmentBuilder {
 }
 
 impl SegmentBuilder {
-    /// Adds an item; if it cannot be encoded, or panics, the segment is as before.
+    /// Adds an item, whose place follows that of the one before; if it cannot be encoded, or panics,
+    /// the segment is as before, and has to be taken before another is added.
     pub(super) fn push<F: ProcessFn>(
         &mut self,
         number: usize,
@@ -99,7 +105,10 @@ impl SegmentBuilder {
         item.bytes = item.encoder.len();
         item.loans = item.encoder.loans().len();
         drop(item);
-        self.numbers.push(number);
+        if self.positions.is_empty() {
+            self.first = number;
+        }
+        debug_assert_eq!(number, self.first + self.positions.len());
         self.positions.push(self.encoder.len());
         Ok(())
     }
@@ -123,14 +132,14 @@ impl SegmentBuilder {
     /// Takes what there is.
     pub(super) fn take(&mut self) -> Arc<Segment> {
         let SegmentBuilder {
-            numbers,
+            first,
             positions,
             encoder,
             ends,
         } = std::mem::take(self);
         let (bytes, cargo) = encoder.into_parts();
         Arc::new(Segment {
-            numbers,
+            first,
             positions,
             bytes: Arc::new(bytes),
             handles: Handles::of(ends, cargo).map(Arc::new),
@@ -179,9 +188,10 @@ impl Piece {
         }
     }
 
-    /// Takes the first `count` items off.
+    /// Takes the first `count` items off, or fewer, if their arguments have more bytes than go into
+    /// a ring; one at least.
     pub(super) fn split_front(&mut self, count: usize) -> Piece {
-        let middle = self.range.start + count.min(self.range.len());
+        let middle = self.front_end(count);
         let front = Piece {
             range: self.range.start..middle,
             ..self.clone()
@@ -190,22 +200,39 @@ impl Piece {
         front
     }
 
-    /// Its items as a call of function number `function`.
-    pub(super) fn call(&self, function: u32, chunk: u64) -> Call {
+    fn front_end(&self, count: usize) -> usize {
+        let Range { start, end } = self.range;
+        let middle = start + count.min(end - start);
+        let most = self.segment.start(start) + CHUNK_BYTES;
+        let fits = |position: &usize| *position <= most;
+        let positions = &self.segment.positions[start..middle];
+        match positions.last() {
+            Some(last) if !fits(last) => {
+                let fitting = positions.partition_point(fits);
+                (start + fitting).max(start + 1).min(end)
+            }
+            _ => middle,
+        }
+    }
+
+    /// How many bytes the arguments of its first `count` items have, or of as many as go into one
+    /// call.
+    pub(super) fn front_bytes(&self, count: usize) -> usize {
+        let end = self.front_end(count);
+        self.segment.start(end) - self.segment.start(self.range.start)
+    }
+
+    /// Whether it has been to a worker in vain.
+    pub(super) fn is_tried(&self) -> bool {
+        self.retried > 0 || self.unstarted > 0
+    }
+
+    /// Its items as a call.
+    pub(super) fn call(&self, head: CallHead) -> Call {
         let segment = &self.segment;
         let range = segment.start(self.range.start)..segment.start(self.range.end);
-        let end = |position| segment.positions[position] - range.start;
-        let items = self
-            .range
-            .clone()
-            .map(|position| (segment.number(position), end(position)));
-        Call::new(
-            function,
-            chunk,
-            items,
-            Arc::clone(&segment.bytes),
-            range.clone(),
-        )
+        let ends = &segment.positions[self.range.clone()];
+        Call::new(head, ends, Arc::clone(&segment.bytes), range)
     }
 
     /// The places of its items in what was mapped over.

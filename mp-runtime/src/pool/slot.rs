@@ -44,8 +44,14 @@ pub(super) struct Slot {
     pub(super) timer: Option<Instant>,
     /// Since when nothing of what it has was seen running, where there is a time limit.
     pub(super) silent_since: Option<Instant>,
-    /// When its worker got what it has.
+    /// When its worker, which had nothing, got something.
     pub(super) since: Option<Instant>,
+    /// When that, or an item of it, ended last that it has had since.
+    pub(super) mark: Instant,
+    /// Its place among those that have something to do.
+    pub(super) place: usize,
+    /// All that its worker has is light.
+    pub(super) is_light: bool,
     /// How long its workers have had something before that.
     busy: Duration,
 }
@@ -103,6 +109,9 @@ impl Slot {
             timer: None,
             silent_since: None,
             since: None,
+            mark: Instant::now(),
+            place: 0,
+            is_light: false,
             busy: Duration::ZERO,
         }
     }
@@ -117,6 +126,11 @@ impl Slot {
     /// Whether its worker is there, and has not been told to stop.
     pub(super) fn has_worker(&self) -> bool {
         self.stage.is_ready() && self.link.is_some()
+    }
+
+    /// Whether its worker may run nothing more, and is replaced when it is done.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.tasks_left == Some(0)
     }
 
     /// How long its workers have had something to do.
@@ -260,27 +274,28 @@ fn receive(
     events: &Events,
 ) -> (bool, Death) {
     let mut has_worked = false;
+    let mut found = 0;
     loop {
-        let event = match events.next() {
-            Event::Broken(reason) => {
+        match events.take() {
+            None => {
+                let is_wanted = core.keeper_rests(index, found);
+                found = 0;
+                events.sleep(is_wanted);
+            }
+            Some(Event::Records(bundle, turn)) => {
+                has_worked = true;
+                found += core.records(index, &bundle, turn);
+            }
+            Some(Event::Broken(reason)) => {
                 core.broken(index, reason);
                 worker.kill();
                 worker.wait();
-                events.abandon()
+                break;
             }
-            event => event,
-        };
-        match event {
-            Event::Records(records, reply) => {
-                has_worked = true;
-                core.records(index, &records, &reply);
-            }
-            Event::Ended(records, reply) => {
-                let death = worker.death(link.is_out_of_memory());
-                has_worked |= core.ended(index, &death, &records, &reply);
-                return (has_worked, death);
-            }
-            Event::Broken(_) => {}
+            Some(Event::Ended(_)) => break,
         }
     }
+    let death = worker.death(link.is_out_of_memory());
+    has_worked |= core.ended(index, &death);
+    (has_worked, death)
 }

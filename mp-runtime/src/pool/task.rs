@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::attendance::Attendance;
 use super::core::Core;
-use super::job::{Job, Outcome, Reader, Watcher};
+use super::job::{Arrived, Job, Reader, Until, Watcher};
 use super::map::{Feed, Gathered};
 use super::promise::{Gather, Promise};
+use super::segment::SegmentBuilder;
 use crate::error::{Error, ErrorKind};
 use crate::os::event_fd::EventFd;
 use crate::os::thread::contained;
+use crate::process::not_encoded;
 use crate::registry::ProcessFn;
 
 /// A call, or a map, that was submitted to a pool (`AsyncResult`).
@@ -52,9 +55,10 @@ struct One<R> {
 }
 
 impl<R: Send> Gather<R> for One<R> {
-    fn add(&mut self, arrived: VecDeque<(usize, Outcome)>) {
-        for (_, outcome) in arrived {
-            self.result = Some(self.reader.read(outcome));
+    fn add(&mut self, arrived: VecDeque<Arrived>) {
+        let One { result, reader } = self;
+        for arrived in arrived {
+            reader.read_each(arrived, |_, outcome| *result = Some(outcome));
         }
     }
 
@@ -69,7 +73,7 @@ struct Many<R> {
 }
 
 impl<R: Send> Gather<Vec<R>> for Many<R> {
-    fn add(&mut self, arrived: VecDeque<(usize, Outcome)>) {
+    fn add(&mut self, arrived: VecDeque<Arrived>) {
         if let Some(gathered) = &mut self.gathered {
             gathered.add(arrived);
         }
@@ -91,31 +95,34 @@ impl<R: Send> Gather<Vec<R>> for Many<R> {
 }
 
 impl<R> Task<R> {
-    pub(super) fn of_one<F: ProcessFn<Output = R>>(
-        core: &Arc<Core>,
+    /// Submits one call. If somebody is about to wait for it, this thread attends from before that
+    /// on, until what this gives is dropped.
+    pub(super) fn of_one<'c, F: ProcessFn<Output = R>>(
+        core: &'c Arc<Core>,
         job: Arc<Job>,
         args: F::Args,
-    ) -> Result<Task<R>, Error>
+        is_awaited: bool,
+    ) -> Result<(Task<R>, Option<Attendance<'c>>), Error>
     where
         R: Send + 'static,
     {
-        let mut feed = Feed::open(core, Arc::clone(&job), false)?;
-        feed.push::<F>(args);
-        feed.finish();
-        // What could not be encoded is known by now, and is the caller's to know at once.
-        let mut gather = One {
+        let mut builder = SegmentBuilder::default();
+        if let Err(error) = builder.push::<F>(0, args) {
+            return Err(not_encoded(job.function, job.place(0), &error));
+        }
+        let attendance = (is_awaited && core.has_rings()).then(|| core.attend());
+        job.expect(1);
+        core.submit_alone(&job, builder.take())?;
+        let gather = One {
             result: None,
             reader: job.reader(F::__decode),
         };
-        gather.add(job.take().outcomes);
-        if let Some(Err(error)) = gather.result.take_if(|result| is_encode_error(result)) {
-            return Err(error);
-        }
-        Ok(Task {
+        let task = Task {
             core: Arc::clone(core),
             job,
             promise: Promise::new(Box::new(gather), core.callbacks()),
-        })
+        };
+        Ok((task, attendance))
     }
 
     /// Whether its result is there, so that [`join`](Task::join) does not wait.
@@ -153,7 +160,7 @@ impl<R> Task<R> {
     /// ```
     pub fn wait(&self) {
         if self.job.require_owner().is_ok() {
-            self.job.wait_finished(None);
+            self.core.wait_until(&self.job, Until::Finished, None);
         }
     }
 
@@ -175,7 +182,11 @@ impl<R> Task<R> {
     /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         match self.job.require_owner() {
-            Ok(()) => self.job.wait_finished(Instant::now().checked_add(timeout)),
+            Ok(()) => {
+                let deadline = Instant::now().checked_add(timeout);
+                self.core.wait_until(&self.job, Until::Finished, deadline);
+                self.is_finished()
+            }
             Err(_) => self.is_finished(),
         }
     }
@@ -202,7 +213,7 @@ impl<R> Task<R> {
     #[doc(alias = "get")]
     pub fn join(self) -> Result<R, Error> {
         self.job.attend();
-        self.promise.join(&self.job)
+        self.promise.join(&self.core, &self.job)
     }
 
     /// Rings `bell` when its result is there; now if it is.
@@ -315,12 +326,6 @@ impl<R: Send + 'static> Task<Vec<R>> {
             promise: Promise::new(Box::new(gather), core.callbacks()),
         })
     }
-}
-
-fn is_encode_error<R>(result: &Result<R, Error>) -> bool {
-    result
-        .as_ref()
-        .is_err_and(|error| error.kind() == ErrorKind::Encode && error.process_id().is_none())
 }
 
 impl<R> Future for Task<R> {

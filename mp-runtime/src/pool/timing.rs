@@ -58,16 +58,18 @@ impl Core {
         let Some(limit) = hand.job.timeout else {
             return;
         };
-        let after = match link.running().filter(|running| running.chunk == hand.chunk) {
-            Some(running) if running.elapsed >= limit => {
-                let item = running.item;
+        let running = link.running().filter(|running| hand.is_running(running));
+        let elapsed = running.and_then(|running| Some((running.place, running.elapsed?)));
+        let after = match elapsed {
+            Some((place, elapsed)) if elapsed >= limit => {
+                let item = hand.number_at(place);
                 life.doom(index, Doom::TimedOut { item, limit });
                 worker.kill();
                 return;
             }
-            Some(running) => {
+            Some((_, elapsed)) => {
                 slot.silent_since = None;
-                limit - running.elapsed
+                limit - elapsed
             }
             None => {
                 let since = *slot.silent_since.get_or_insert_with(Instant::now);

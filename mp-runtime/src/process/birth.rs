@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::launch::Boot;
 use super::{info, panic, serve};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Greeting, Recorder, WorkerEnd};
+use crate::link::{Greeting, Lanes, WorkerEnd};
 use crate::os::carrier::Carrier;
 use crate::os::{self, descriptor, environment, limit, out_of_memory, pidfd::PidFd, signal};
 use crate::registry::Catalogue;
@@ -99,7 +99,7 @@ fn become_worker_if_told() {
     let Ok(
         [
             Some(lifeline),
-            Some(recorder),
+            Some(lanes),
             Some(anchor),
             Some(carrier),
             statics,
@@ -125,7 +125,7 @@ fn become_worker_if_told() {
     };
     let inheritance = Inheritance {
         lifeline: Arc::new(lifeline),
-        recorder,
+        lanes,
         anchor,
         freight: Freight::over(Carrier::of(carrier)),
     };
@@ -135,7 +135,7 @@ fn become_worker_if_told() {
 /// What a worker starts with.
 struct Inheritance {
     lifeline: Arc<OwnedFd>,
-    recorder: OwnedFd,
+    lanes: OwnedFd,
     anchor: OwnedFd,
     freight: Freight,
 }
@@ -165,7 +165,7 @@ fn give_up(lifeline: &OwnedFd, reason: &io::Error) -> ! {
 fn work(boot: Boot, inheritance: Inheritance) -> ! {
     let Inheritance {
         lifeline,
-        recorder,
+        lanes,
         anchor,
         freight,
     } = inheritance;
@@ -173,11 +173,11 @@ fn work(boot: Boot, inheritance: Inheritance) -> ! {
     info::assume(boot.identity.clone());
     INITIALIZED.store(true, Ordering::Release);
     panic::install_hook();
-    let recorder = match Recorder::attach(&recorder) {
-        Ok(recorder) => Arc::new(recorder),
+    let lanes = match Lanes::attach(&lanes) {
+        Ok(lanes) => lanes,
         Err(error) => give_up(&lifeline, &error),
     };
-    let prepared = prepare(&boot, Arc::clone(&lifeline), &recorder);
+    let prepared = prepare(&boot, Arc::clone(&lifeline), &lanes);
     let catalogue = Catalogue::get();
     let failure = match (&catalogue, prepared) {
         (Err(error), _) => Some(error.to_string()),
@@ -194,7 +194,7 @@ fn work(boot: Boot, inheritance: Inheritance) -> ! {
         failure,
     };
     match (
-        WorkerEnd::introduce(anchor, boot.token, greeting, recorder, freight),
+        WorkerEnd::introduce(anchor, boot.token, greeting, lanes, freight),
         catalogue,
     ) {
         (Ok(end), Ok(catalogue)) => serve::serve(end, catalogue, boot.role),
@@ -204,7 +204,7 @@ fn work(boot: Boot, inheritance: Inheritance) -> ! {
     }
 }
 
-fn prepare(boot: &Boot, lifeline: Arc<OwnedFd>, recorder: &Arc<Recorder>) -> Result<(), String> {
+fn prepare(boot: &Boot, lifeline: Arc<OwnedFd>, lanes: &Lanes) -> Result<(), String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
@@ -216,8 +216,8 @@ fn prepare(boot: &Boot, lifeline: Arc<OwnedFd>, recorder: &Arc<Recorder>) -> Res
             .map_err(|error| format!("it cannot be bound to the processors {cpus:?}: {error}"))?;
     }
     if let Some(bytes) = boot.memory_limit {
-        let recorder = Arc::clone(recorder);
-        out_of_memory::notice(move || recorder.set_out_of_memory())
+        let lanes = lanes.clone();
+        out_of_memory::notice(move || lanes.set_out_of_memory())
             .map_err(failed("it could not set up SIGABRT"))?;
         limit::limit_memory(bytes).map_err(failed("its memory could not be limited"))?;
     }

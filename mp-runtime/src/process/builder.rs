@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::handle::Process;
 use super::{LaunchSpec, Role, not_encoded};
 use crate::error::Error;
-use crate::link::Call;
+use crate::link::{Call, CallHead};
 use crate::os::descriptor;
 use crate::registry::{Catalogue, ProcessFn};
 use crate::wire::Payload;
@@ -138,11 +138,13 @@ impl Builder {
         let payload = encoded
             .and_then(|payload| payload.check_released().map(|()| payload))
             .map_err(|error| not_encoded(function, None, &error))?;
-        let number = Catalogue::get()?.number(function).unwrap_or(u32::MAX);
-        let args = Arc::new(payload.bytes);
-        let whole = 0..args.len();
-        let items = std::iter::once((0, args.len()));
-        let call = Call::new(number, super::handle::ONLY_CHUNK, items, args, whole);
+        let head = CallHead {
+            function: Catalogue::get()?.number(function).unwrap_or(u32::MAX),
+            number: super::handle::ONLY_CALL,
+            is_timed: false,
+            is_initializer: false,
+        };
+        let call = Call::of_one(head, Arc::new(payload.bytes));
         let handles = payload.handles.map(Arc::new);
         Process::start(self.spec, function, call, handles, F::__decode)
     }

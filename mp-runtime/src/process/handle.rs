@@ -13,13 +13,13 @@ use nix::libc;
 
 use super::{Answer, Child, LaunchSpec, ProcessInfo, Who};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Call, Event, Events, Link, Record, Reply, Status};
+use crate::link::{Call, Event, Events, Link, Record, Reply};
 use crate::os;
 use crate::registry::Function;
 use crate::wire::{DecodeError, Decoder, Handles};
 
-/// The number of the one chunk that a process of its own runs.
-pub(super) const ONLY_CHUNK: u64 = 1;
+/// The number of the one call that a process of its own runs.
+pub(super) const ONLY_CALL: u32 = 1;
 
 /// A process that runs one function (`multiprocessing.Process`).
 ///
@@ -355,26 +355,19 @@ fn receive(
     let mut result: Option<(Record, Reply)> = None;
     let mut complaint = None;
     loop {
-        let (records, reply, ended) = match events.next() {
-            Event::Records(records, reply) => (records, reply, false),
-            Event::Ended(records, reply) => (records, reply, true),
+        let (bundle, ended) = match events.next() {
+            Event::Records(bundle, _turn) => (bundle, false),
+            Event::Ended(bundle) => (bundle, true),
             Event::Broken(reason) => {
                 complaint = Some(reason);
                 child.kill();
                 child.wait();
-                let Event::Ended(records, reply) = events.abandon() else {
-                    continue;
-                };
-                (records, reply, true)
+                break;
             }
         };
-        let is_result =
-            |record: &Record| record.chunk == ONLY_CHUNK && record.status != Status::ChunkEnd;
         if result.is_none() {
-            result = records
-                .into_iter()
-                .find(is_result)
-                .map(|record| (record, reply));
+            let mut records = bundle.records();
+            result = records.next().map(|record| (record, bundle.reply.clone()));
         }
         if ended {
             break;

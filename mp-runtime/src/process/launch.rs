@@ -15,7 +15,7 @@ use super::builder::Stdio;
 use super::info::{self, Identity};
 use super::{Child, ProcessInfo, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Events, Greeting, Link, Recorder, Server};
+use crate::link::{Events, Greeting, Lanes, Link, Server};
 use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
 use crate::os::{carrier, descriptor, exec, limit, pidfd::PidFd};
 use crate::registry::Catalogue;
@@ -68,7 +68,7 @@ pub(crate) struct Launched {
     pub(crate) child: Arc<Child>,
     pub(crate) stdout: Option<ChildStdout>,
     server: Server,
-    recorder: Recorder,
+    lanes: Lanes,
     freight: Freight,
     start_timeout: Duration,
 }
@@ -126,8 +126,8 @@ impl LaunchSpec {
             None => (None, self.stderr.into_std()?),
         };
         let server = Server::open()?;
-        let (recorder, recorder_fd) = Recorder::create()?;
-        let recorder_fd = descriptor::above_standard(recorder_fd)?;
+        let (lanes, lanes_fd) = Lanes::create()?;
+        let lanes_fd = descriptor::above_standard(lanes_fd)?;
         let (lifeline, workers_end) = descriptor::stream_pair()?;
         let workers_end = descriptor::above_standard(workers_end)?;
         let boot = Boot {
@@ -171,7 +171,7 @@ impl LaunchSpec {
         // waits for it.
         let inherit: [Option<RawFd>; INHERITED_COUNT] = [
             Some(workers_end.as_raw_fd()),
-            Some(recorder_fd.as_raw_fd()),
+            Some(lanes_fd.as_raw_fd()),
             Some(server.anchor().as_raw_fd()),
             Some(workers_carrier.as_raw_fd()),
             statics.as_ref().map(AsRawFd::as_raw_fd),
@@ -213,7 +213,7 @@ impl LaunchSpec {
             child,
             stdout: own_end.map(Into::into),
             server,
-            recorder,
+            lanes,
             freight: Freight::over(carrier),
             start_timeout,
         })
@@ -256,7 +256,7 @@ impl Launched {
         let Launched {
             child,
             server,
-            recorder,
+            lanes,
             freight,
             start_timeout,
             ..
@@ -320,8 +320,8 @@ impl Launched {
             }
         })?;
         check_greeting(greeting, Catalogue::get()?).map_err(refuse)?;
-        let (link, events, farewell) = channels.open(recorder, Arc::clone(child.pidfd()), freight);
-        child.at_end(farewell);
+        let (link, events, farewell) = channels.open(lanes, Arc::clone(child.pidfd()), freight);
+        child.at_end(|| farewell.say());
         Ok((link, events))
     }
 }

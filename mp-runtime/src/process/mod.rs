@@ -46,7 +46,7 @@ pub(crate) use child::{Child, Death, Exit};
 pub use handle::Process;
 pub use info::{ProcessInfo, active_children, cpu_count, current};
 pub(crate) use launch::{LaunchSpec, Role, check_name};
-pub(crate) use report::{Answer, Who, not_encoded, short_life};
+pub(crate) use report::{Answer, Answers, Who, not_encoded, short_life};
 pub(crate) use serve::run_here;
 pub(crate) use thread::start_thread;
 pub(crate) use watch::{at as call_at, start as start_watch};

@@ -10,7 +10,7 @@ use serde::Deserialize as _;
 
 use super::{Death, ProcessInfo};
 use crate::error::{Error, ErrorKind, Panic};
-use crate::link::{Record, Reply, Status, ThreadEnd};
+use crate::link::{Bundle, Record, Reply, Status, ThreadEnd};
 use crate::registry::Function;
 use crate::wire::{DecodeError, Decoder};
 
@@ -44,14 +44,108 @@ impl Answer {
         let decoded = catch_unwind(AssertUnwindSafe(|| self.reply.decode(&self.payload, read)));
         match decoded {
             Ok(decoded) => decoded.map_err(|error| self.who.not_decoded(&error)),
-            Err(panic) => {
-                let message = format!("it panicked: {}", super::panic::message(&*panic));
-                // Dropping what somebody panicked with may panic again.
-                std::mem::forget(panic);
-                Err(self.who.not_decoded(&message))
-            }
+            Err(panic) => Err(self.who.not_decoded(&panicked(panic))),
         }
     }
+}
+
+/// Results of items that stand one behind the other, in what was mapped over and in the message they
+/// came with.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    bundle: Bundle,
+    /// Where the first of them begins in it.
+    at: usize,
+    /// The number of its item.
+    number: usize,
+    /// How many there are.
+    count: usize,
+    /// Whether errors tell the place of the item.
+    is_mapped: bool,
+    who: Who,
+}
+
+impl Answers {
+    /// The number of the item of the next one.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
+    /// How many are left.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Has one more, which stands behind the last one.
+    pub(crate) fn extend(&mut self) {
+        self.count += 1;
+    }
+
+    /// Reads each value, in order.
+    pub(crate) fn decode<R>(
+        mut self,
+        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+        mut take: impl FnMut(usize, Result<R, Error>),
+    ) {
+        while self.count > 0 {
+            let mut done = 0;
+            // One guard for all of them, and another for what is behind one that panics.
+            let decoded = catch_unwind(AssertUnwindSafe(|| {
+                let mut records = self.bundle.records_from(self.at);
+                for number in (self.number..).take(self.count) {
+                    let payload = records.next().map_or(0..0, |record| record.payload);
+                    let result = self.bundle.reply.decode(&payload, read);
+                    done += 1;
+                    take(number, result.map_err(|error| self.of(number).not_decoded(&error)));
+                }
+            }));
+            let panicked = decoded.err().map(panicked);
+            if let Some(message) = &panicked {
+                let number = self.number + done;
+                take(number, Err(self.of(number).not_decoded(message)));
+                done += 1;
+            }
+            self.skip(done);
+        }
+    }
+
+    /// Takes the first one off.
+    pub(crate) fn split_first(&mut self) -> Option<(usize, Answer)> {
+        if self.count == 0 {
+            return None;
+        }
+        let number = self.number;
+        let mut records = self.bundle.records_from(self.at);
+        let answer = Answer {
+            reply: self.bundle.reply.clone(),
+            payload: records.next().map_or(0..0, |record| record.payload),
+            who: self.of(number),
+        };
+        self.skip(1);
+        Some((number, answer))
+    }
+
+    fn skip(&mut self, count: usize) {
+        let count = count.min(self.count);
+        let mut records = self.bundle.records_from(self.at);
+        if let Some(last) = count.checked_sub(1).and_then(|before| records.nth(before)) {
+            self.at = last.payload.end;
+        }
+        self.number += count;
+        self.count -= count;
+    }
+
+    fn of(&self, number: usize) -> Who {
+        self.who.of(self.is_mapped.then_some(number))
+    }
+}
+
+/// What it panicked with, as the reason why it could not be decoded.
+fn panicked(panic: Box<dyn std::any::Any + Send>) -> String {
+    let message = format!("it panicked: {}", super::panic::message(&*panic));
+    // Dropping what somebody panicked with may panic again.
+    std::mem::forget(panic);
+    message
 }
 
 impl fmt::Display for Who {
@@ -175,6 +269,23 @@ impl Who {
         self.error(ErrorKind::TimedOut, message)
     }
 
+    /// Results of items, of which `record` is the first.
+    pub(crate) fn answers(
+        &self,
+        (number, is_mapped): (usize, bool),
+        record: &Record,
+        bundle: &Bundle,
+    ) -> Answers {
+        Answers {
+            bundle: bundle.clone(),
+            at: bundle.start_of(record),
+            number,
+            count: 1,
+            is_mapped,
+            who: self.clone(),
+        }
+    }
+
     /// What a record of the worker says of the call.
     pub(crate) fn answered(self, record: &Record, reply: Reply) -> Result<Answer, Error> {
         match record.status {
@@ -183,13 +294,14 @@ impl Who {
                 payload: record.payload.clone(),
                 who: self,
             }),
-            status => Err(self.failed(status, &reply, &record.payload)),
+            _ => Err(self.failed(record, &reply)),
         }
     }
 
-    fn failed(&self, status: Status, reply: &Reply, payload: &Range<usize>) -> Error {
-        let call = self.call();
-        match status {
+    /// Why the call came to nothing, by a record that is no result.
+    pub(crate) fn failed(&self, record: &Record, reply: &Reply) -> Error {
+        let (call, payload) = (self.call(), &record.payload);
+        match record.status {
             Status::Panicked => {
                 let decoded = reply.decode(payload, |from: &mut Decoder<'_>| {
                     <(String, Option<String>, Option<String>)>::deserialize(from)
@@ -224,7 +336,7 @@ impl Who {
                 let message = format!("{self}: {call} returned an error: {reason}");
                 self.error(ErrorKind::Initializer, message)
             }
-            Status::Returned | Status::ChunkEnd => self.error(
+            Status::Returned | Status::CutShort => self.error(
                 ErrorKind::Decode,
                 format!("{self} answered {call} with nonsense"),
             ),

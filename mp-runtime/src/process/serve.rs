@@ -6,9 +6,12 @@ use std::sync::Arc;
 
 use super::info::AsWorker;
 use super::{ProcessInfo, Role, panic};
-use crate::link::{Chunk, INITIALIZER_CHUNK, Record, Reply, Status, WorkerEnd};
+use crate::link::{Chunk, Record, Reply, Status, WorkerEnd};
 use crate::registry::{Call, CallError, Catalogue, Function};
 use crate::wire::{Handles, Payload};
+
+/// Memory that a result was written into is kept for the next one up to this size.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// Runs calls until there are no more, and exits as a program does that returns from `main`.
 pub(super) fn serve(mut end: WorkerEnd, catalogue: &'static Catalogue, role: Role) -> ! {
@@ -18,8 +21,9 @@ pub(super) fn serve(mut end: WorkerEnd, catalogue: &'static Catalogue, role: Rol
 
 /// Runs calls until there are no more.
 pub(super) fn run_calls(end: &mut WorkerEnd, catalogue: &'static Catalogue, role: Role) {
+    let mut buffer = Vec::new();
     while let Some(chunk) = end.next() {
-        if run_chunk(end, catalogue, &chunk).is_err() {
+        if run_chunk(end, catalogue, chunk, &mut buffer).is_err() {
             // The parent is gone, and the lifeline's thread is about to end this process; or this
             // is a thread that was let go of.
             break;
@@ -35,17 +39,17 @@ pub(super) fn run_calls(end: &mut WorkerEnd, catalogue: &'static Catalogue, role
 pub(crate) fn run_here(
     info: &Arc<ProcessInfo>,
     function: &Function,
-    (chunk, item): (u64, u64),
+    is_initializer: bool,
     args: &[u8],
     handles: Option<Arc<Handles>>,
 ) -> (Record, Reply) {
     panic::install_hook();
     let _worker = AsWorker::begin(info);
-    let (status, payload) = run_item(function, chunk, args, handles);
+    let call = Call::new(args, handles, Vec::new(), is_initializer);
+    let (status, payload) = run_item(function, call);
     let record = Record {
-        chunk,
-        item,
         status,
+        is_last: true,
         payload: 0..payload.bytes.len(),
     };
     (record, Reply::new(payload.bytes, payload.handles))
@@ -54,40 +58,45 @@ pub(crate) fn run_here(
 fn run_chunk(
     end: &mut WorkerEnd,
     catalogue: &'static Catalogue,
-    chunk: &Chunk,
+    chunk: Chunk,
+    buffer: &mut Vec<u8>,
 ) -> std::io::Result<()> {
-    let function = catalogue.function(chunk.function());
-    let mut items = chunk.items().peekable();
-    while let Some((item, args)) = items.next() {
-        if !end.begin(chunk.number(), item) {
+    let head = chunk.head();
+    let function = catalogue.function(head.function);
+    let mut items = chunk.items().enumerate().peekable();
+    let mut is_cut_short = false;
+    while let Some((place, args)) = items.next() {
+        if !end.begin(head, place) {
+            is_cut_short = true;
             break;
         }
         // While the last one runs it alone has what its handles stand for.
-        let handles = end.handles(items.peek().is_none());
+        let is_last = items.peek().is_none();
+        let handles = end.handles(is_last);
         let (status, payload) = match function {
-            Some(function) => run_item(function, chunk.number(), args, handles),
+            Some(function) => {
+                let buffer = std::mem::take(buffer);
+                let call = Call::new(args, handles, buffer, head.is_initializer);
+                run_item(function, call)
+            }
             None => (
                 Status::NotDecoded,
-                text(format!("there is no function {}", chunk.function())),
+                text(format!("there is no function {}", head.function)),
             ),
         };
-        end.end(chunk.number(), item, status, payload)?;
+        *buffer = end.end(head, is_last, status, payload)?;
+        if buffer.capacity() > KEPT_BYTES {
+            *buffer = Vec::new();
+        }
+        buffer.clear();
     }
-    end.end_chunk(chunk.number())
+    drop(items);
+    end.end_call(chunk, is_cut_short)
 }
 
-fn run_item(
-    function: &Function,
-    chunk: u64,
-    args: &[u8],
-    handles: Option<Arc<Handles>>,
-) -> (Status, Payload) {
-    let called = panic::catch(|| {
-        let call = Call::new(args, handles);
-        let mut call = match chunk {
-            INITIALIZER_CHUNK => call.of_initializer(),
-            _ => call,
-        };
+#[inline]
+fn run_item(function: &Function, mut call: Call<'_>) -> (Status, Payload) {
+    let called = panic::catch(move || {
         (function.run)(&mut call)?;
         call.into_output()
     });

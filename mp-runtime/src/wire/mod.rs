@@ -83,7 +83,16 @@ impl Payload {
     pub(crate) fn encode(
         write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
     ) -> Result<Payload, EncodeError> {
-        let mut encoder = Encoder::default();
+        Payload::encode_into(Vec::new(), write)
+    }
+
+    /// Writes one value into a buffer, which is empty.
+    #[inline]
+    pub(crate) fn encode_into(
+        buffer: Vec<u8>,
+        write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
+    ) -> Result<Payload, EncodeError> {
+        let mut encoder = Encoder::reusing(buffer);
         write(&mut encoder)?;
         encoder.end_item()?;
         encoder.finish()

@@ -1,0 +1,238 @@
+//! The memory that a parent shares with one worker: a ring for calls, a ring for records, and words
+//! in which each tells the other how things stand.
+//!
+//! | word | written by | holds |
+//! | --- | --- | --- |
+//! | `UP_TAIL`, `UP_HEAD` | worker, parent | the [ring](super::ring) of records |
+//! | `UP_BELL` | both | the [bell](super::bell) of who takes records |
+//! | `ROOM_BELL` | both | the bell of a worker that waits for room in it |
+//! | `DOWN_TAIL`, `DOWN_HEAD` | parent, worker | the ring of calls |
+//! | `DOWN_BELL` | both | the bell of a worker that waits for a call |
+//! | `CLAIM` | both | which calls have been begun, and which are void; see [`Claim`] |
+//! | `RUNNING` | worker | the call and the place in it of the item that it began last |
+//! | `STARTED` | worker | when it began, nanoseconds of the monotonic clock; 0 where nobody asks, or none is running |
+//! | `CANCELLED` | parent | the call whose further items shall not run |
+//! | `OUT_OF_MEMORY` | worker | 1 if it aborts because an allocation failed |
+//!
+//! The parent makes it, and its worker inherits the descriptor. It goes with both.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::bell::Bell;
+use super::ring::{DownReader, DownWriter, Ring, UpReader, UpWriter};
+use crate::os::{clock, shared_page::SharedPage};
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+const UP_TAIL: usize = 0;
+const UP_HEAD: usize = 1;
+const UP_BELL: usize = 2;
+const ROOM_BELL: usize = 3;
+const DOWN_TAIL: usize = 4;
+const DOWN_HEAD: usize = 5;
+const DOWN_BELL: usize = 6;
+const CLAIM: usize = 7;
+const RUNNING: usize = 8;
+const STARTED: usize = 9;
+const CANCELLED: usize = 10;
+const OUT_OF_MEMORY: usize = 11;
+
+/// The ring of records.
+const UP_BYTES: usize = 64 << 10;
+/// The largest record that goes through it.
+pub(super) const MOST_UP_BYTES: usize = UP_BYTES / 4;
+/// The ring of calls. Since a frame is in one piece, an empty ring has room for one of a quarter,
+/// whatever is at its end, and for half of it behind as many void ones.
+const DOWN_BYTES: usize = 256 << 10;
+/// The largest call that goes through it.
+pub(super) const MOST_DOWN_BYTES: usize = DOWN_BYTES / 4 - 256;
+
+/// One side's view.
+#[derive(Clone, Debug)]
+pub(crate) struct Lanes(Arc<SharedPage>);
+
+/// What the worker is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Running {
+    /// The number of the call.
+    pub(crate) call: u32,
+    /// The place of the item in it.
+    pub(crate) place: usize,
+    /// For how long it has been running, if that was asked for.
+    pub(crate) elapsed: Option<Duration>,
+}
+
+/// Which calls have been begun, and which are void.
+///
+/// Calls of a link are numbered, from 1 on, in the order in which they are sent, and begun in that
+/// order. The word has two numbers, `begun` and `void`, each for itself and all before it. A worker
+/// begins a call by raising `begun` to its number, unless that is void; the parent takes back all
+/// that were not begun by raising `void` to the last number it has sent. Each is one
+/// compare-and-swap of the same word, so a call is begun or taken back, and never both.
+///
+/// The worker raises `void` along, so that the two are never far apart when numbers begin again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'w>(&'w AtomicU64);
+
+impl Claim<'_> {
+    /// Begins a call, unless it was taken back.
+    #[inline]
+    pub(super) fn begin(self, call: u32) -> bool {
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            let void = word as u32;
+            if call.wrapping_sub(void).cast_signed() <= 0 {
+                return false;
+            }
+            let begun = u64::from(call) << 32 | u64::from(call.wrapping_sub(1));
+            match self.0.compare_exchange_weak(
+                word,
+                begun,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return true,
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Takes back what was not begun up to the call `last`; gives the number of the last that was.
+    pub(super) fn take_back(self, last: u32) -> u32 {
+        let mut word = self.0.load(Ordering::Acquire);
+        loop {
+            let begun = word >> 32;
+            let void = begun << 32 | u64::from(last);
+            match self
+                .0
+                .compare_exchange_weak(word, void, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return begun as u32,
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+impl Lanes {
+    /// Makes them, and the descriptor that the worker attaches to.
+    pub(crate) fn create() -> io::Result<(Lanes, OwnedFd)> {
+        let (page, fd) = SharedPage::create(UP_BYTES + DOWN_BYTES)?;
+        Ok((Lanes(page.into()), fd))
+    }
+
+    /// The worker's view.
+    pub(crate) fn attach(fd: &OwnedFd) -> io::Result<Lanes> {
+        Ok(Lanes(SharedPage::attach(fd, UP_BYTES + DOWN_BYTES)?.into()))
+    }
+
+    fn up(&self) -> Ring {
+        Ring {
+            page: Arc::clone(&self.0),
+            tail_word: UP_TAIL,
+            head_word: UP_HEAD,
+            bytes: 0..UP_BYTES,
+        }
+    }
+
+    fn down(&self) -> Ring {
+        Ring {
+            page: Arc::clone(&self.0),
+            tail_word: DOWN_TAIL,
+            head_word: DOWN_HEAD,
+            bytes: UP_BYTES..UP_BYTES + DOWN_BYTES,
+        }
+    }
+
+    pub(super) fn up_writer(&self) -> UpWriter {
+        UpWriter::new(self.up())
+    }
+
+    pub(super) fn up_reader(&self) -> UpReader {
+        UpReader::new(self.up())
+    }
+
+    pub(super) fn down_writer(&self) -> DownWriter {
+        DownWriter::new(self.down())
+    }
+
+    pub(super) fn down_reader(&self) -> DownReader {
+        DownReader::new(self.down())
+    }
+
+    #[inline]
+    pub(super) fn up_bell(&self) -> Bell<'_> {
+        Bell(self.0.sleeping_word(UP_BELL))
+    }
+
+    #[inline]
+    pub(super) fn room_bell(&self) -> Bell<'_> {
+        Bell(self.0.sleeping_word(ROOM_BELL))
+    }
+
+    #[inline]
+    pub(super) fn down_bell(&self) -> Bell<'_> {
+        Bell(self.0.sleeping_word(DOWN_BELL))
+    }
+
+    #[inline]
+    pub(super) fn claim(&self) -> Claim<'_> {
+        Claim(self.0.word(CLAIM))
+    }
+
+    /// The worker begins an item.
+    #[inline]
+    pub(super) fn begin(&self, call: u32, place: u32, is_timed: bool) {
+        if is_timed {
+            let now = clock::monotonic_nanos();
+            self.0.word(STARTED).store(now, Ordering::Relaxed);
+        }
+        // SYNC running: pairs with the load in `running`. Numbers of places are one higher, so that
+        // 0 is none.
+        let running = u64::from(call) << 32 | u64::from(place + 1);
+        self.0.word(RUNNING).store(running, Ordering::Release);
+    }
+
+    /// The worker has ended an item.
+    #[inline]
+    pub(super) fn end(&self, is_timed: bool) {
+        if is_timed {
+            self.0.word(STARTED).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The item that the worker began last. Whether it has ended the records tell.
+    pub(super) fn running(&self) -> Option<Running> {
+        // SYNC running: pairs with the store in `begin`.
+        let running = self.0.word(RUNNING).load(Ordering::Acquire);
+        let place = (running as u32).checked_sub(1)?;
+        let started = self.0.word(STARTED).load(Ordering::Relaxed);
+        let elapsed = clock::monotonic_nanos().saturating_sub(started);
+        Some(Running {
+            call: (running >> 32) as u32,
+            place: place as usize,
+            elapsed: (started != 0).then(|| Duration::from_nanos(elapsed)),
+        })
+    }
+
+    #[inline]
+    pub(super) fn is_cancelled(&self, call: u32) -> bool {
+        self.0.word(CANCELLED).load(Ordering::Relaxed) == u64::from(call)
+    }
+
+    pub(super) fn cancel(&self, call: u32) {
+        let call = u64::from(call);
+        self.0.word(CANCELLED).store(call, Ordering::Relaxed);
+    }
+
+    /// Leaves word that this process aborts for lack of memory; async-signal-safe.
+    pub(crate) fn set_out_of_memory(&self) {
+        self.0.word(OUT_OF_MEMORY).store(1, Ordering::Release);
+    }
+
+    pub(super) fn is_out_of_memory(&self) -> bool {
+        self.0.word(OUT_OF_MEMORY).load(Ordering::Acquire) == 1
+    }
+}

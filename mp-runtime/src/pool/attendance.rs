@@ -1,0 +1,226 @@
+//! Who takes what workers have put into their rings.
+//!
+//! Each worker has a keeper, the thread of its slot, which sleeps at the worker's ring. Waking it
+//! costs the worker a system call, and passing a result on costs another; so a thread that waits
+//! for results of its own takes what comes itself, of all workers that have something to do, its own
+//! or not: it *attends*.
+//!
+//! # Rules
+//!
+//! 1. A worker that has something to do is either attended, or *left* to its keeper
+//!    ([`Link::leave_to_keeper`]), which it wakes then.
+//! 2. Who gives a worker something to do looks afterwards whether anybody attends, and if not leaves
+//!    the worker to its keeper.
+//! 3. Who attends counts in `attending` first. Who stops takes itself off the count first, and then,
+//!    if it was the last one, looks whether there are workers with something to do, and leaves them
+//!    to their keepers. In the one order of all these steps one of the two, who gives and who stops,
+//!    sees what the other did, and so rule 1 holds.
+//! 4. Who attends looks at the rings for a moment, with pauses ([`Wait`]). If nothing comes it stops
+//!    attending, and sleeps: at the ring of the worker that has its item, if it waits for
+//!    one, which then wakes it at once; else until somebody delivers to its job.
+//! 5. Who sleeps sees to it first that no worker has light calls waiting behind a long one while
+//!    another one has nothing to do (`rebalance`).
+//!
+//! A keeper that finds much, more than once in a while, naps before it looks again: then many results
+//! cost one wake-up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use super::core::{Aftermath, Core};
+use super::job::{Arrivals, Job, Until};
+use crate::channel::wait::{Eagerness, Wait};
+use crate::link::Link;
+
+/// A keeper that found so many results at once naps ...
+const MANY: usize = 8;
+/// ... for so long.
+const NAP: Duration = Duration::from_micros(100);
+
+/// Who attends, in a pool.
+#[derive(Debug, Default)]
+pub(super) struct Attendants {
+    attending: AtomicUsize,
+    /// How many workers have something to do.
+    pub(super) busy: AtomicUsize,
+    /// Counts up whenever another worker has something to do.
+    pub(super) epoch: AtomicU64,
+    eagerness: Eagerness,
+}
+
+/// A thread that attends, until this is dropped.
+pub(super) struct Attendance<'c> {
+    core: &'c Arc<Core>,
+    /// The workers that have something to do, ...
+    links: Vec<(usize, Arc<Link>)>,
+    /// ... when the count was this.
+    epoch: u64,
+}
+
+impl Core {
+    /// From now on this thread attends to the workers.
+    pub(super) fn attend(self: &Arc<Self>) -> Attendance<'_> {
+        self.attendants.attending.fetch_add(1, Ordering::SeqCst);
+        Attendance {
+            core: self,
+            links: Vec::new(),
+            // Not looked yet.
+            epoch: u64::MAX,
+        }
+    }
+
+    /// Whether somebody attends.
+    pub(super) fn is_attended(&self) -> bool {
+        self.attendants.attending.load(Ordering::SeqCst) > 0
+    }
+
+    fn stop_attending(&self) {
+        let attendants = &self.attendants;
+        let before = attendants.attending.fetch_sub(1, Ordering::SeqCst);
+        if before == 1 && attendants.busy.load(Ordering::SeqCst) > 0 {
+            let links = self.busy_links();
+            links.iter().for_each(|(_, link)| link.leave_to_keeper());
+        }
+    }
+
+    fn busy_links(&self) -> Vec<(usize, Arc<Link>)> {
+        let state = self.state();
+        let link = |&index: &usize| Some((index, Arc::clone(state.slots[index].link.as_ref()?)));
+        state.busy.iter().filter_map(link).collect()
+    }
+
+    /// Takes what has arrived for a job, attending until something has or nothing will any more.
+    pub(super) fn wait_take(self: &Arc<Self>, job: &Arc<Job>) -> Arrivals {
+        loop {
+            if let Some(arrivals) = job.try_take() {
+                return arrivals;
+            }
+            self.wait_until(job, Until::News, None);
+        }
+    }
+
+    /// Attends until this is so of a job, or `deadline` has come.
+    pub(super) fn wait_until(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        until: Until,
+        deadline: Option<Instant>,
+    ) {
+        if !self.has_rings() {
+            return job.wait(until, deadline);
+        }
+        if job.is(until) {
+            return;
+        }
+        let is_late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        loop {
+            // Also after a sleep, since what is then not attended any more is left to keepers.
+            let mut attendance = self.attend();
+            if attendance.look_for(job, until) || is_late() {
+                return;
+            }
+            self.rebalance();
+            drop(attendance);
+            let at = match job.is_mapped {
+                true => None,
+                false => self.link_with(job),
+            };
+            let has_slept = at.is_some_and(|link| {
+                link.spare_keeper();
+                job.sleep_at(&link, until, deadline)
+            });
+            if !has_slept {
+                job.wait(until, deadline);
+            }
+        }
+    }
+
+    /// The way to the worker that has something of a job.
+    fn link_with(&self, job: &Arc<Job>) -> Option<Arc<Link>> {
+        let state = self.state();
+        let mut busy = state.busy.iter().copied();
+        let slot = busy.find(|&slot| state.life.has_of(slot, job))?;
+        state.slots[slot].link.clone()
+    }
+
+    /// Gives workers that have nothing to do what waits behind a long call.
+    pub(super) fn rebalance(self: &Arc<Self>) {
+        if self.attendants.busy.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut state = self.state();
+        if state.life.has_waiting() || !state.has_idle() {
+            return;
+        }
+        let mut reclaimed = 0;
+        for slot in state.busy.clone() {
+            if state.life.hand_count(slot) > 1 {
+                reclaimed += self.reclaim(&mut state, slot).1;
+            }
+        }
+        if reclaimed > 0 {
+            self.settle(state, Aftermath::default());
+        }
+    }
+
+    /// What a keeper does that found nothing more, after it had found so many results: tells whether
+    /// its worker shall wake it.
+    pub(super) fn keeper_rests(self: &Arc<Self>, index: usize, found: usize) -> bool {
+        self.rebalance();
+        let is_busy = self.state().life.hand_count(index) > 0;
+        if is_busy && found >= MANY {
+            std::thread::sleep(NAP);
+        }
+        is_busy && !self.is_attended()
+    }
+}
+
+impl Attendance<'_> {
+    /// Takes what comes until this is so of a job; `false` if nothing comes for a while.
+    fn look_for(&mut self, job: &Arc<Job>, until: Until) -> bool {
+        let core = self.core;
+        let mut wait = Wait::new();
+        loop {
+            if self.take() {
+                wait = Wait::new();
+            }
+            if job.is(until) {
+                return true;
+            }
+            let is_changed = || self.has_news() || job.is(until);
+            if !wait.spin(&core.attendants.eagerness, || u32::from(is_changed())) {
+                return false;
+            }
+        }
+    }
+
+    /// Takes what is there; tells whether anything was.
+    fn take(&mut self) -> bool {
+        let epoch = self.core.attendants.epoch.load(Ordering::Acquire);
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            self.links = self.core.busy_links();
+            self.links.iter().for_each(|(_, link)| link.spare_keeper());
+        }
+        let mut any = false;
+        for (index, link) in &self.links {
+            if let Some((bundle, turn)) = link.poll() {
+                any = true;
+                self.core.records(*index, &bundle, turn);
+            }
+        }
+        any
+    }
+
+    fn has_news(&self) -> bool {
+        self.links.iter().any(|(_, link)| link.has_records())
+            || self.core.attendants.epoch.load(Ordering::Relaxed) != self.epoch
+    }
+}
+
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        self.core.stop_attending();
+    }
+}
