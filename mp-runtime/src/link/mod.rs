@@ -63,6 +63,7 @@ mod mailbox;
 mod message;
 mod parent;
 mod ring;
+mod spin;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -72,4 +73,5 @@ pub(crate) use lanes::{Lanes, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Bundle, Call, CallHead, Record, Status};
 pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};
+pub(crate) use spin::Spinner;
 pub(crate) use worker::{Chunk, WorkerEnd};

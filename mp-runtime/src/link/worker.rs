@@ -10,7 +10,7 @@ use super::message::{
     self, Call, CallHead, Parts, RECORD_HEAD_BYTES, Status, read_call, record_head,
 };
 use super::ring::{DownReader, Frame, UpWriter};
-use crate::channel::wait::{Eagerness, Wait};
+use super::spin::Spinner;
 use crate::os::{crowd, packet};
 use crate::sync::atomic::{Ordering, fence};
 use crate::wire::{Handles, Inbox, Outbox, Payload};
@@ -37,7 +37,7 @@ struct OfProcess {
     writer: UpWriter,
     inbox: Inbox,
     outbox: Outbox,
-    eagerness: Eagerness,
+    spinner: Spinner,
     /// Those of the call that is being run, until its last item has them.
     handles: Option<Arc<Handles>>,
     woken: Instant,
@@ -91,7 +91,7 @@ impl WorkerEnd {
             lanes,
             inbox,
             outbox,
-            eagerness: Eagerness::default(),
+            spinner: Spinner::default(),
             handles: None,
             woken: Instant::now(),
         }))
@@ -208,7 +208,7 @@ impl OfProcess {
 
     fn wait_for_frame(&self) {
         let reader = &self.reader;
-        if Wait::new().spin(&self.eagerness, || u32::from(reader.has_some())) {
+        if self.spinner.spin(|| reader.has_some()) {
             return;
         }
         let bell = self.lanes.down_bell();

@@ -166,6 +166,8 @@ struct Results {
     /// Whether an item has failed, as far as that is known without decoding.
     has_failed: bool,
     waker: Option<Waker>,
+    /// How many threads wait for it without a worker to look at.
+    waiting: usize,
     /// Where somebody sleeps who waits for it.
     sleeps_at: Option<Arc<Link>>,
     /// Told when the last one has arrived.
@@ -344,8 +346,12 @@ impl Job {
             false if results.has_failed => results.follower.clone(),
             false => None,
         };
+        let has_waiters = results.waiting > 0;
         drop(results);
-        self.arrived.notify_all();
+        // Telling nobody would be a system call all the same.
+        if has_waiters {
+            self.arrived.notify_all();
+        }
         if let Some(link) = sleeps_at {
             link.wake_waiters();
         }
@@ -405,6 +411,7 @@ impl Job {
     /// Waits until this is so, or `deadline` has come.
     pub(super) fn wait(&self, until: Until, deadline: Option<Instant>) {
         let mut results = self.results();
+        results.waiting += 1;
         while !results.are(until) {
             results = match deadline {
                 None => self
@@ -414,13 +421,14 @@ impl Job {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return;
+                        break;
                     }
                     let woken = self.arrived.wait_timeout(results, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
+        results.waiting -= 1;
     }
 
     /// Sleeps at a worker's ring until this is so, or the worker has put something there, or
