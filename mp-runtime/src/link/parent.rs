@@ -220,7 +220,7 @@ impl Link {
     /// Whether the worker takes light calls while it has others, and has room for one.
     pub(crate) fn takes_more(&self) -> bool {
         match &self.0 {
-            Way::Process(duct) => duct.writer().used() < MOST_LIGHT_BYTES,
+            Way::Process(duct) => duct.writer().has_less_than(MOST_LIGHT_BYTES),
             Way::Thread(_) => false,
         }
     }

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core};
+use super::few::Few;
 use super::job::{Arrivals, Job, Until};
 use crate::link::{Link, Spinner};
 
@@ -52,7 +53,7 @@ pub(super) struct Attendants {
 pub(super) struct Attendance<'c> {
     core: &'c Arc<Core>,
     /// The workers that have something to do, ...
-    links: Vec<(usize, Arc<Link>)>,
+    links: Few<(usize, Arc<Link>)>,
     /// ... when the count was this.
     epoch: u64,
 }
@@ -63,7 +64,7 @@ impl Core {
         self.attendants.attending.fetch_add(1, Ordering::SeqCst);
         Attendance {
             core: self,
-            links: Vec::new(),
+            links: Few::default(),
             // Not looked yet.
             epoch: u64::MAX,
         }
@@ -83,7 +84,7 @@ impl Core {
         }
     }
 
-    fn busy_links(&self) -> Vec<(usize, Arc<Link>)> {
+    fn busy_links(&self) -> Few<(usize, Arc<Link>)> {
         let state = self.state();
         let link = |&index: &usize| Some((index, Arc::clone(state.slots[index].link.as_ref()?)));
         state.busy.iter().filter_map(link).collect()
@@ -97,6 +98,21 @@ impl Core {
             }
             self.wait_until(job, Until::News, None);
         }
+    }
+
+    /// As [`wait_take`](Core::wait_take), by a thread that attends, and does so no longer then.
+    pub(super) fn wait_take_on(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        mut attendance: Attendance<'_>,
+    ) -> Arrivals {
+        if attendance.look_for(job, Until::News)
+            && let Some(arrivals) = job.try_take()
+        {
+            return arrivals;
+        }
+        drop(attendance);
+        self.wait_take(job)
     }
 
     /// Attends until this is so of a job, or `deadline` has come.
@@ -199,7 +215,7 @@ impl Attendance<'_> {
             self.links = self.core.busy_links();
             self.links.iter().for_each(|(_, link)| link.spare_keeper());
         }
-        for (index, link) in &self.links {
+        for (index, link) in self.links.iter() {
             if let Some((bundle, turn)) = link.poll() {
                 self.core.records(*index, &bundle, turn);
             }

@@ -1,6 +1,5 @@
 //! One call of the pool's methods, and the results that have come for it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::as_completed::Finished;
 use super::core::{Core, of_another_process};
+use super::few::Few;
 use super::options::TaskOptions;
 use super::progress::Meter;
 use super::stats::Counters;
@@ -158,7 +158,7 @@ pub(super) enum Until {
 
 #[derive(Default)]
 struct Results {
-    queue: VecDeque<Arrived>,
+    queue: Few<Arrived>,
     /// How many items have arrived in all.
     count: usize,
     /// How many will, once that is known.
@@ -177,7 +177,7 @@ struct Results {
 
 /// What was taken of a job's results.
 pub(super) struct Arrivals {
-    pub(super) outcomes: VecDeque<Arrived>,
+    pub(super) outcomes: Few<Arrived>,
     /// Whether these are the last ones.
     pub(super) are_last: bool,
 }
@@ -290,6 +290,11 @@ impl Job {
         self.chunk_size.store(better, Ordering::Relaxed);
     }
 
+    /// Says that there will be one result, before anybody knows of the job.
+    pub(super) fn expect_one(&self) {
+        self.results().expected = Some(1);
+    }
+
     /// Says how many results there will be.
     pub(super) fn expect(self: &Arc<Self>, count: usize) {
         if let Some(meter) = &self.meter {
@@ -322,7 +327,7 @@ impl Job {
         for arrived in arrived {
             results.count += arrived.len();
             results.has_failed |= matches!(arrived, Arrived::Failed(..));
-            results.queue.push_back(arrived);
+            results.queue.push(arrived);
         }
         if results.count == before {
             return;

@@ -44,6 +44,11 @@ impl Encoder {
         self.bytes.len()
     }
 
+    /// Has room for so many bytes more.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// Ends an item: what its handles to shared memory refer to is written behind it.
     ///
     /// # Errors
