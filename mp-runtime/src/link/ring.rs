@@ -52,14 +52,17 @@ impl Ring {
         self.page.word(self.head_word)
     }
 
+    /// A power of two.
+    #[inline]
     fn size(&self) -> usize {
         self.bytes.len()
     }
 
     /// Where the byte at this count lies, and how many lie behind it in one piece.
+    #[inline]
     fn place(&self, count: u64) -> (usize, usize) {
-        // The remainder is smaller than the size.
-        let inside = (count % self.size() as u64) as usize;
+        // The size is a power of two.
+        let inside = count as usize & (self.size() - 1);
         (self.bytes.start + inside, self.size() - inside)
     }
 
@@ -71,6 +74,7 @@ impl Ring {
     }
 
     /// How many bytes lie between two counts; none if there cannot be so many.
+    #[inline]
     fn between(&self, head: u64, tail: u64) -> Option<usize> {
         let count = usize::try_from(tail.wrapping_sub(head)).ok()?;
         (count <= self.size()).then_some(count)

@@ -191,6 +191,13 @@ impl State {
         }
     }
 
+    /// The worker of a slot has come, and has nothing to do. The first of the slots gets the first
+    /// work.
+    pub(super) fn arrives(&mut self, index: usize) {
+        self.rests(index);
+        self.idle.sort_unstable_by(|one, other| other.cmp(one));
+    }
+
     /// Whether a worker that is wanted has nothing to do.
     pub(super) fn has_idle(&mut self) -> bool {
         while let Some(&index) = self.idle.last() {

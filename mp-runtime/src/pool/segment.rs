@@ -99,6 +99,7 @@ pub(super) struct SegmentBuilder {
 impl SegmentBuilder {
     /// Adds an item, whose place follows that of the one before; if it cannot be encoded, or panics,
     /// the segment is as before, and has to be taken before another is added.
+    #[inline]
     pub(super) fn push<F: ProcessFn>(
         &mut self,
         number: usize,
@@ -124,8 +125,10 @@ impl SegmentBuilder {
         };
         F::__encode(&args, item.encoder)?;
         drop(args);
-        Handles::check_loans(&item.encoder.loans()[loans..])?;
-        self.ends = item.encoder.take_ends()?;
+        if !item.encoder.is_bare() {
+            Handles::check_loans(&item.encoder.loans()[loans..])?;
+            self.ends = item.encoder.take_ends()?;
+        }
         item.encoder.end_item()?;
         item.bytes = item.encoder.len();
         item.loans = item.encoder.loans().len();
