@@ -216,8 +216,8 @@ impl Attendance<'_> {
             self.links.iter().for_each(|(_, link)| link.spare_keeper());
         }
         for (index, link) in self.links.iter() {
-            if let Some((bundle, turn)) = link.poll() {
-                self.core.records(*index, &bundle, turn);
+            if let Some((report, turn)) = link.poll() {
+                self.core.records(*index, &report, turn);
             }
         }
     }
