@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::link::{Call, CallHead, LIGHT_BYTES, Link};
 use crate::os::identity::process_id;
 use crate::process::{ProcessInfo, Worker};
-use crate::wire::Handles;
+use crate::wire::{BulkPlace, Handles};
 
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -361,6 +361,14 @@ impl Core {
     }
 
     /// Whether this is the process that made the pool, and not a fork of it.
+    /// Where large runs of numbers among arguments go.
+    pub(super) fn bulk_place(&self) -> BulkPlace {
+        match self.has_rings() {
+            true => BulkPlace::Kept,
+            false => BulkPlace::Within,
+        }
+    }
+
     /// Whether its workers put what they have done into rings.
     pub(super) fn has_rings(&self) -> bool {
         self.config.backend == Backend::Processes

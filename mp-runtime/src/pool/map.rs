@@ -43,7 +43,7 @@ impl Feed {
         Ok(Feed {
             core: Arc::clone(core),
             job,
-            builder: SegmentBuilder::default(),
+            builder: SegmentBuilder::new(core.bulk_place()),
             count: 0,
             segment_size: 1,
             live: VecDeque::new(),
