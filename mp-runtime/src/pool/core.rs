@@ -216,7 +216,7 @@ impl State {
     }
 
     /// Notes that an item of a function took so long.
-    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) {
+    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) -> u32 {
         let place = function_number as usize;
         if self.paces.len() <= place {
             self.paces.resize(place + 1, 0);
@@ -227,6 +227,7 @@ impl State {
             0 => now,
             before => before - before / 4 + now / 4,
         };
+        *pace
     }
 
     /// Whether the worker of a slot, which has something to do, gets what comes next behind that:
