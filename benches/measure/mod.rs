@@ -8,6 +8,7 @@
     reason = "a module of every bench, of which none uses all of it"
 )]
 
+pub(crate) mod machine;
 #[expect(unsafe_code, reason = "the peer of shared memory is raw calls")]
 pub(crate) mod page;
 pub(crate) mod place;

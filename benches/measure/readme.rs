@@ -8,13 +8,13 @@ use super::Failure;
 /// Replaces what stands between `<!-- name -->` and `<!-- /name -->`.
 pub(crate) fn replace(file: &Path, name: &str, table: &str) -> Result<(), Failure> {
     let text = fs::read_to_string(file)?;
-    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let (begin, end) = (format!("<!-- {name} -->"), format!("<!-- /{name} -->"));
     let parts = text.split_once(&begin).and_then(|(before, rest)| {
         let (_, after) = rest.split_once(&end)?;
         Some((before, after))
     });
     let (before, after) =
-        parts.ok_or_else(|| format!("{} has no {begin}…{end}", file.display()))?;
-    fs::write(file, format!("{before}{begin}\n{table}\n{end}{after}"))?;
+        parts.ok_or_else(|| format!("{} has no {begin} and {end}", file.display()))?;
+    fs::write(file, format!("{before}{begin}\n\n{table}\n{end}{after}"))?;
     Ok(())
 }

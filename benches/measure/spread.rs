@@ -32,6 +32,13 @@ impl fmt::Display for Spread {
     }
 }
 
+/// A round figure, as short as it can be said: `1 µs`.
+pub(crate) fn brief(seconds: f64) -> String {
+    // 1e-6 may be a little less than a microsecond.
+    let figure = Seconds(seconds * (1.0 + 1e-9)).to_string();
+    figure.replace(".00 ", " ").replace(".0 ", " ")
+}
+
 /// Shown with three digits.
 pub(crate) struct Seconds(pub(crate) f64);
 

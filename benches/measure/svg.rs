@@ -5,7 +5,8 @@
 
 use std::fmt::{Display, Write as _};
 
-/// `s0` to `s5` are the series; their names are written beside them in the same colour.
+/// `s0` to `s5` are the series; their names are written beside them in the same colour, with a `halo`
+/// where they may lie over lines.
 const STYLE: &str = "\
 text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #1f2328 }
 .title { font-size: 16px; font-weight: 600 }
@@ -21,7 +22,7 @@ text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #1f2328 }
 .s3 { fill: #0b7261; stroke: #0b7261 }
 .s4 { fill: #4d6f0a; stroke: #4d6f0a }
 .s5 { fill: #59636e; stroke: #59636e }
-text.s0, text.s1, text.s2, text.s3, text.s4, text.s5 { stroke: none }
+text.halo { stroke: #ffffff; stroke-width: 4; paint-order: stroke }
 polyline { fill: none !important; stroke-width: 2 }
 @media (prefers-color-scheme: dark) {
 text { fill: #e6edf3 }
@@ -34,6 +35,7 @@ text { fill: #e6edf3 }
 .s2 { fill: #f08ce8; stroke: #f08ce8 }
 .s3 { fill: #4fd1b5; stroke: #4fd1b5 }
 .s4 { fill: #b5d664; stroke: #b5d664 }
+text.halo { stroke: #0d1117 }
 .s5 { fill: #9ea7b3; stroke: #9ea7b3 }
 }";
 

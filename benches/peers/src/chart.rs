@@ -3,7 +3,7 @@
 
 use crate::contest::Kind;
 use crate::report::{Entry, Measured};
-use crate::spread::Seconds;
+use crate::spread::{Seconds, brief};
 use crate::svg::{Anchor, LogScale, Svg};
 
 const WIDTH: f64 = 1000.0;
@@ -53,16 +53,10 @@ fn ticks(svg: &mut Svg, scale: &LogScale, bottom: f64) {
     for decade in scale.decades() {
         let x = scale.position(decade);
         svg.line((x, TOP), (x, bottom), "grid");
-        let label = Seconds(decade * (1.0 + 1e-9)).to_string();
         for y in [TOP - 8.0, bottom + 18.0] {
-            svg.text((x, y), Anchor::Middle, "dim", rounded(&label));
+            svg.text((x, y), Anchor::Middle, "dim", brief(decade));
         }
     }
-}
-
-/// `1.00 µs` as `1 µs`.
-fn rounded(label: &str) -> String {
-    label.replace(".00 ", " ").replace(".0 ", " ")
 }
 
 fn row(svg: &mut Svg, scale: &LogScale, one: &Measured, top: f64) {
@@ -90,8 +84,8 @@ fn contestant(svg: &mut Svg, scale: &LogScale, entry: &Entry, y: f64) {
     svg.dot((median, y), radius, &class);
     let label = format!("{}  {}", entry.name, Seconds(entry.spread.median));
     let class = match entry.kind {
-        Kind::Mp => format!("{class} heading"),
-        _ => class,
+        Kind::Mp => format!("{class} halo heading"),
+        _ => format!("{class} halo"),
     };
     svg.text(
         (upper.max(median) + 10.0, y + 4.0),

@@ -118,9 +118,16 @@ const PYTHONS: [(Kind, &str); 2] = [(Kind::PythonPool, "pool"), (Kind::PythonFut
 pub(crate) struct Contest {
     contestants: Vec<Contestant>,
     notes: Vec<String>,
+    /// How many rounds there are, if their number is the work's own, and not that of the settings.
+    rounds: Option<usize>,
 }
 
 impl Contest {
+    /// For turns that take long and need no preparation: so many of them, and no first one.
+    pub(crate) fn limit_rounds(&mut self, rounds: usize) {
+        self.rounds = Some(rounds);
+    }
+
     pub(crate) fn enter(&mut self, contestant: Contestant) {
         self.contestants.push(contestant);
     }
@@ -175,13 +182,16 @@ impl Contest {
     ) -> Result<Outcome, Failure> {
         let mut counts = Vec::new();
         for contestant in &mut self.contestants {
-            counts.push(operations_of_a_turn(contestant, settings.turn())?);
+            counts.push(match self.rounds {
+                Some(_) => 1,
+                None => operations_of_a_turn(contestant, settings.turn())?,
+            });
         }
         if placement == Placement::TwoCores && !self.place_apart()? {
             self.note("there is one processor only: all of it ran there");
         }
         let mut samples = vec![Vec::new(); counts.len()];
-        for _ in 0..settings.rounds() {
+        for _ in 0..self.rounds.unwrap_or(settings.rounds()) {
             for (index, contestant) in self.contestants.iter_mut().enumerate() {
                 let took = (contestant.turn)(counts[index])?.as_secs_f64();
                 samples[index].push(took / counts[index] as f64);

@@ -9,6 +9,8 @@
 //! `cargo run --release --manifest-path benches/peers/Cargo.toml -- [--quick] [--svg FILE]
 //! [--readme FILE] [ROW…]`
 
+#[path = "../../measure/machine.rs"]
+mod machine;
 #[path = "../../measure/page.rs"]
 #[expect(unsafe_code, reason = "to map memory is a raw call")]
 mod page;
@@ -87,6 +89,7 @@ fn run_all(settings: &Settings) -> Result<(), Failure> {
     if settings.is_quick {
         println!("(small sizes and few turns: no figures to go by)\n");
     }
+    let machine = machine::description();
     let mut measured = Vec::new();
     let mut failed = Vec::new();
     for row in rows {
@@ -101,7 +104,7 @@ fn run_all(settings: &Settings) -> Result<(), Failure> {
         println!("{one}");
         measured.push(one);
     }
-    let table = report::markdown(&measured);
+    let table = format!("{}\n{machine}", report::markdown(&measured));
     println!("{table}");
     if let Some(file) = &settings.svg {
         fs::write(file, chart::draw(&measured))?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::contest::{Kind, Outcome};
 use crate::row::{Row, Target};
-use crate::spread::{Seconds, Spread};
+use crate::spread::{Seconds, Spread, brief};
 
 /// A contestant's figures.
 pub(crate) struct Entry {
@@ -60,12 +60,16 @@ impl Measured {
         }
     }
 
-    /// `under 1.00 µs: missed`.
+    /// `under 1 µs: missed`.
     fn verdict(&self) -> String {
         let what = match self.row.target {
-            Target::Below(seconds) => format!("under {}", Seconds(seconds)),
-            Target::Times(times, name) => format!("{times} x {name}"),
-            Target::Beyond(seconds, name) => format!("{} more than {name}", Seconds(seconds)),
+            Target::Below(seconds) => format!("under {}", brief(seconds)),
+            Target::Times(times, name) => {
+                format!("at most {times} x {}", name.trim_start_matches("raw: "))
+            }
+            Target::Beyond(seconds, name) => {
+                format!("at most {} more than {name}", brief(seconds))
+            }
         };
         let reached = self.ours().zip(self.target());
         match reached.map(|(ours, target)| ours.spread.median <= target) {
@@ -96,7 +100,7 @@ impl fmt::Display for Measured {
         for note in &self.notes {
             writeln!(f, "  ({note})")?;
         }
-        writeln!(f, "  target {}", self.verdict())
+        writeln!(f, "  target: {}", self.verdict())
     }
 }
 
@@ -136,6 +140,7 @@ pub(crate) fn markdown(measured: &[Measured]) -> String {
         let beside = |entry: Option<&Entry>| match entry {
             Some(Entry { name, spread, .. }) => {
                 let ratio = Ratio(ours.spread.median, spread.median);
+                let name = name.trim_start_matches("raw: ");
                 format!("{}: {name} | {ratio}", Seconds(spread.median))
             }
             None => " | ".to_owned(),

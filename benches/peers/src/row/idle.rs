@@ -17,9 +17,6 @@ const ONCE: Operations = Operations::Exactly(1);
 /// After which a pool has come to rest.
 const REST: Duration = Duration::from_millis(200);
 
-/// Programs of other contestants, which are below this process as well.
-type Others = Vec<u32>;
-
 /// What these processes run in such a time.
 fn busy_in(time: Duration, processes: &[u32]) -> Result<Duration, Failure> {
     thread::sleep(REST);
@@ -34,7 +31,8 @@ fn busy_with<T>(
     start: impl FnOnce() -> Result<T, Failure>,
 ) -> Result<Duration, Failure> {
     let own = process::id();
-    let others: Others = process_tree::descendants(own, &[])?;
+    // The programs of other contestants are below this process as well.
+    let others = process_tree::descendants(own, &[])?;
     let started = start()?;
     let mut processes = process_tree::descendants(own, &others)?;
     processes.push(own);
@@ -71,6 +69,8 @@ impl Drop for Sleepers {
 
 pub(super) fn idle(contest: &mut Contest, settings: &Settings) -> Result<(), Failure> {
     let time = Duration::from_millis(settings.size(10_000, 100) as u64);
+    contest.limit_rounds(settings.size(3, 1));
+    contest.note("3 turns of 10 s each");
     let mp_pool = || {
         let pool = Pool::new(WORKERS)?;
         pool.map(square, 0..1000)?;
