@@ -10,10 +10,10 @@ const WIDTH: f64 = 1000.0;
 const TOP: f64 = 74.0;
 const BOTTOM: f64 = 34.0;
 /// Where the scale begins and ends. Names stand to the right of their dots.
-const SCALE: (f64, f64) = (310.0, 780.0);
+const SCALE: (f64, f64) = (262.0, 790.0);
 const LINE: f64 = 17.0;
 const GAP: f64 = 15.0;
-const CHARACTERS_OF_A_TITLE: usize = 38;
+const CHARACTERS_OF_A_TITLE: usize = 30;
 
 pub(crate) fn draw(measured: &[Measured]) -> String {
     let height_of = |one: &Measured| one.entries.len().max(2) as f64 * LINE + GAP;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 use crate::{Failure, place};
 
@@ -58,11 +58,14 @@ pub(crate) fn stay_on(process: u32, processor: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the threads of these processes have run so far.
+/// What the threads of these processes have run so far, without the one that asks.
 pub(crate) fn time_on_processors(processes: &[u32]) -> Result<Duration, Failure> {
     let mut nanos = 0;
     for &process in processes {
         for thread in threads(process)? {
+            if thread == gettid().as_raw().cast_unsigned() {
+                continue;
+            }
             // "time run, time waited, times run"; a thread that has ended is missing.
             let path = format!("/proc/{process}/task/{thread}/schedstat");
             let stat = fs::read_to_string(path).unwrap_or_default();

@@ -16,14 +16,20 @@ pub(super) const TWO_THREADS: &str = "two threads";
 
 const ONCE: Operations = Operations::Exactly(1);
 
-/// Some milliseconds: xorshift, each step of which needs the one before.
-#[mp::process_fn]
-fn burn(seed: u64) -> u64 {
-    (0..1_000_000).fold(seed | 1, |x, _| {
+/// Some milliseconds: xorshift, each step of which needs the one before. Not inlined, so that all
+/// contestants run the very same instructions.
+#[inline(never)]
+fn xorshift(seed: u64) -> u64 {
+    (0..2_000_000).fold(seed | 1, |x, _| {
         let x = x ^ (x << 13);
         let x = x ^ (x >> 7);
-        black_box(x ^ (x << 17))
+        x ^ (x << 17)
     })
+}
+
+#[mp::process_fn]
+fn burn(seed: u64) -> u64 {
+    xorshift(seed)
 }
 
 /// Each takes the next seed when it is through with one.
@@ -34,7 +40,7 @@ fn by_threads(items: u64) {
             scope.spawn(|| {
                 loop {
                     match next.fetch_add(1, Ordering::Relaxed) {
-                        seed if seed < items => black_box(burn(seed)),
+                        seed if seed < items => black_box(xorshift(seed)),
                         _ => break,
                     };
                 }
@@ -55,7 +61,7 @@ pub(super) fn compute(contest: &mut Contest, settings: &Settings) -> Result<(), 
         "procspawn",
         ONCE,
         move || {
-            let tasks = (0..items).map(|seed| pool.spawn(seed, |seed: u64| burn(seed)));
+            let tasks = (0..items).map(|seed| pool.spawn(seed, xorshift));
             for task in Vec::from_iter(tasks) {
                 black_box(task.join()?);
             }
@@ -72,7 +78,7 @@ pub(super) fn compute(contest: &mut Contest, settings: &Settings) -> Result<(), 
         move || {
             // One at a time: half of what rayon cuts by itself may be more than the other half.
             let seeds = (0..items as usize).into_par_iter().with_max_len(1);
-            let all = || seeds.map(|seed| burn(seed as u64));
+            let all = || seeds.map(|seed| xorshift(seed as u64));
             Ok(threads.install(|| all().collect::<Vec<_>>()))
         },
     ));

@@ -69,8 +69,9 @@ impl Drop for Sleepers {
 
 pub(super) fn idle(contest: &mut Contest, settings: &Settings) -> Result<(), Failure> {
     let time = Duration::from_millis(settings.size(10_000, 100) as u64);
-    contest.limit_rounds(settings.size(3, 1));
-    contest.note("3 turns of 10 s each");
+    let turns = settings.size(3, 1);
+    contest.limit_rounds(turns);
+    contest.note(format!("turns: {turns}, of {time:?} each"));
     let mp_pool = || {
         let pool = Pool::new(WORKERS)?;
         pool.map(square, 0..1000)?;
