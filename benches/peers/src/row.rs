@@ -113,7 +113,7 @@ pub(crate) const ROWS: [Row; 13] = [
     },
     Row {
         name: "compute",
-        title: "computing on two cores, all of it",
+        title: "computing on two cores",
         target: Target::Times(1.02, compute::TWO_THREADS),
         placement: Placement::Anywhere,
         enter: compute::compute,

@@ -17,8 +17,12 @@ const ONCE: Operations = Operations::Exactly(1);
 /// After which a pool has come to rest.
 const REST: Duration = Duration::from_millis(200);
 
-/// What these processes run in such a time.
+/// What a program and its workers run in such a time.
 fn busy_in(time: Duration, processes: &[u32]) -> Result<Duration, Failure> {
+    if processes.len() <= WORKERS {
+        // Who is not looked at seems to be idle.
+        return Err("there are fewer processes than workers".into());
+    }
     thread::sleep(REST);
     let before = process_tree::time_on_processors(processes)?;
     thread::sleep(time);
