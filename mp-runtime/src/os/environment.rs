@@ -7,7 +7,7 @@ use super::descriptor;
 /// Names the descriptors that a worker inherits, `-` for one that is not there:
 ///
 /// 1. the lifeline, which closes when the parent ends, and through which the boot message comes;
-/// 2. the recorder, a page that survives the worker;
+/// 2. the lanes, memory with the rings of calls and records;
 /// 3. the anchor, what to connect to;
 /// 4. the carrier, which brings the descriptors of shared memory;
 /// 5. the memory of the program's shared statics, if it has any;

@@ -4,7 +4,7 @@
 //!
 //! | step | who | if it fails, or its process dies |
 //! | --- | --- | --- |
-//! | make the lifeline, the recorder and the [server](crate::link) | parent | the start fails with the reason |
+//! | make the lifeline, the [lanes](crate::link) and the [server](crate::link) | parent | the start fails with the reason |
 //! | write the *boot message* into the lifeline | parent | the same |
 //! | fork and exec, with its descriptors named in one variable | parent | the same |
 //! | open a pidfd, hand it to the [watch] | parent | the process is killed and collected, the start fails |
