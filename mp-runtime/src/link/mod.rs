@@ -50,7 +50,7 @@ mod recorder;
 mod tests;
 mod worker;
 
-pub(crate) use handshake::{Greeting, Server};
+pub(crate) use handshake::{Greeting, Offer};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Call, INITIALIZER_CHUNK, Record, Status};
 pub(crate) use parent::{Event, Events, Link, Reply};

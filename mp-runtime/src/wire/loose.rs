@@ -20,7 +20,8 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::{Serialize, Serializer};
 
-use super::{Ends, Handles};
+use super::frame::{Inbox, Outbox};
+use super::{Encoder, Ends, Handles};
 use crate::os::packet::{self, Packet, Patience};
 use crate::os::thread::PerProcess;
 use crate::os::{descriptor, uninterrupted};
@@ -78,6 +79,24 @@ impl LooseEnds {
         }
         Ok(regions.len() == self.regions)
     }
+}
+
+/// The descriptors of two ends that another process shall have.
+///
+/// # Errors
+///
+/// If there are too few descriptors.
+pub(crate) fn loosen(inbox: Inbox, outbox: &Outbox) -> io::Result<[OwnedFd; 2]> {
+    let tap = tap()?;
+    let packet = tap.lock().cross(2, 0, |send| {
+        let mut places = Encoder::default();
+        places.ignore_handles();
+        let pushed = places.value(&inbox).and_then(|()| places.value(outbox));
+        pushed.map_err(io::Error::other)?;
+        send()
+    })?;
+    let fds = packet.fds.try_into();
+    fds.map_err(|_| io::Error::other("there are not enough free descriptors"))
 }
 
 impl Handles {
