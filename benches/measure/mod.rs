@@ -8,6 +8,8 @@
     reason = "a module of every bench, of which none uses all of it"
 )]
 
+#[expect(unsafe_code, reason = "a fork is a raw call")]
+pub(crate) mod fork;
 #[expect(unsafe_code, reason = "the peer of shared memory is raw calls")]
 pub(crate) mod page;
 pub(crate) mod place;
