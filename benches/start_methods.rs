@@ -67,7 +67,10 @@ fn start_and_join() -> Result<(), Failure> {
 /// From `Pool::new` to the first result.
 fn first_result(workers: usize, method: StartMethod) -> Result<Duration, Failure> {
     let start = Instant::now();
-    let pool = Pool::builder().workers(workers).start_method(method).build()?;
+    let pool = Pool::builder()
+        .workers(workers)
+        .start_method(method)
+        .build()?;
     pool.apply(square, (7,))?;
     let took = start.elapsed();
     pool.join()?;
@@ -95,7 +98,9 @@ fn first_results() -> Result<(), Failure> {
 
 /// In a program of its own, which prints how many nanoseconds it took.
 fn cold() -> Result<Duration, Failure> {
-    let output = std::process::Command::new("/proc/self/exe").arg(COLD).output()?;
+    let output = std::process::Command::new("/proc/self/exe")
+        .arg(COLD)
+        .output()?;
     let nanos = String::from_utf8(output.stdout)?;
     Ok(Duration::from_nanos(nanos.trim().parse()?))
 }

@@ -204,13 +204,6 @@ impl Program {
         living
     }
 
-    /// The fork servers of this program that are alive.
-    pub(crate) fn fork_servers(&self) -> Vec<u32> {
-        let mut living = living_of(&self.run);
-        living.retain(|&id| is_fork_server(id));
-        living
-    }
-
     /// Waits until nobody of this program is alive but `spared`. Should that not come to pass,
     /// the survivors are ended before the test fails, so that they do not outlive it.
     #[track_caller]
@@ -269,16 +262,15 @@ pub(crate) fn kin() -> Vec<u32> {
 pub(crate) fn is_fork_server(id: u32) -> bool {
     let read = |name: &str| fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
     let (name, environment) = (read("comm"), read("environ"));
-    let binary = std::env::current_exe().expect("this binary has a path");
-    let binary = binary.file_name().expect("it is a file").as_encoded_bytes();
-    // A worker that was forked has the environment of its server here, and a name of its own.
+    // A worker that was forked has the environment of its server here, and a name of its own. The
+    // main thread of a server that is a test has that of what was executed, `/proc/self/exe`.
     let mut entries = environment.split(|&byte| byte == 0);
     let is_started_as_one = entries.any(|entry| {
         let inherited = entry.strip_prefix(b"MP_WORKER_DESCRIPTORS=");
         inherited.is_some_and(|fds| fds.windows(7).any(|window| window == b",-,-,-,"))
     });
     let name = name.trim_ascii_end();
-    name == b"mp-fork-server" || is_started_as_one && binary.starts_with(name)
+    name == b"mp-fork-server" || is_started_as_one && name == b"exe"
 }
 
 /// The processes of a run that are alive.
@@ -317,8 +309,21 @@ pub(crate) fn is_alive(id: u32) -> bool {
 
 /// The processes that have `parent` as their parent, zombies included, but for fork servers.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    let mut children = all_children_of(parent);
+    children.retain(|&id| !is_fork_server(id));
+    children
+}
+
+/// The fork servers of `parent`.
+pub(crate) fn fork_servers_of(parent: u32) -> Vec<u32> {
+    let mut children = all_children_of(parent);
+    children.retain(|&id| is_fork_server(id));
+    children
+}
+
+/// The processes that have `parent` as their parent, zombies and fork servers included.
+pub(crate) fn all_children_of(parent: u32) -> Vec<u32> {
     processes()
-        .filter(|&id| !is_fork_server(id))
         .filter(|id| {
             let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
             let parent_id = stat

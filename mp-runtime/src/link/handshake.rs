@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parent::{self, Events, Link};
 use super::{Recorder, WorkerEnd, message};
-use crate::os::{self, packet, pidfd::PidFd};
+use crate::os::{self, pidfd::PidFd};
 use crate::wire::{self, Decoder, Freight, Inbox, Outbox, Payload, Seat};
 
 /// The kind of the first message from a worker, beside those of [`message`].
@@ -48,13 +48,7 @@ pub(crate) struct Offer {
 /// An end of the channel from the worker that the parent has, to put a message at the end of what
 /// the worker has sent.
 #[derive(Clone)]
-pub(crate) struct Farewell(Arc<Last>);
-
-struct Last {
-    outbox: Outbox,
-    /// The same socket.
-    socket: OwnedFd,
-}
+pub(crate) struct Farewell(Outbox);
 
 /// Lets a parent go that waits in [`Offer::accept`]; once it has returned, nothing.
 #[derive(Clone)]
@@ -86,16 +80,16 @@ impl Release {
 impl Farewell {
     /// Says it, without waiting. It fails if nobody receives any more, and then nobody misses it.
     pub(crate) fn say(&self) {
-        if packet::readiness(&self.0.socket).is_ok_and(|ready| ready.to_send) {
-            let _ = parent::say_farewell(&self.0.outbox);
+        if wire::has_room(&self.0) {
+            let _ = parent::say_farewell(&self.0);
             return;
         }
         let own = self.clone();
         let thread = os::thread::spawn("mp-farewell", move || {
-            let _ = parent::say_farewell(&own.0.outbox);
+            let _ = parent::say_farewell(&own.0);
         });
         if thread.is_err() {
-            let _ = parent::say_farewell(&self.0.outbox);
+            let _ = parent::say_farewell(&self.0);
         }
     }
 }
@@ -107,10 +101,7 @@ impl Offer {
         let (down, workers_inbox) = wire::connect()?;
         let (workers_outbox, up) = wire::connect()?;
         let ends = wire::loosen(workers_inbox, &workers_outbox)?;
-        let farewell = Farewell(Arc::new(Last {
-            outbox: workers_outbox,
-            socket: ends[1].try_clone()?,
-        }));
+        let farewell = Farewell(workers_outbox);
         let offer = Offer { down, up, farewell };
         Ok((offer, ends))
     }
@@ -131,9 +122,7 @@ impl Offer {
             wire::Silence::Broken(reason) => io::Error::other(reason),
         })?;
         match message.kind {
-            GREETING => {
-                wire::decode(&message.body, None, Decoder::value).map_err(io::Error::other)
-            }
+            GREETING => wire::decode(&message.body, None, Decoder::value).map_err(io::Error::other),
             message::FAREWELL => Err(io::Error::other("it did not come")),
             kind => Err(io::Error::other(format!(
                 "its first message was of the kind {kind}"

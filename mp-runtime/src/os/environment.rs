@@ -23,7 +23,7 @@ pub(crate) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
 pub(crate) const INHERITED_COUNT: usize = 7;
 
 /// The place of the statics among them, from 0.
-const STATICS: usize = 5;
+pub(crate) const STATICS: usize = 5;
 
 /// Takes over what this process inherits, in order; `None` if it is no worker.
 ///

@@ -109,14 +109,10 @@ impl Template {
         // SAFETY: without CLONE_VM the new process has a copy of this memory and goes on on its own
         // copy of this stack; the kernel writes to `pidfd`, a valid place, and in the child to
         // where glibc keeps the thread id. No other thread runs, so no lock is held for ever.
-        return unsafe {
-            libc::syscall(libc::SYS_clone, flags, stack, pidfd, self.thread_id, tls)
-        };
+        return unsafe { libc::syscall(libc::SYS_clone, flags, stack, pidfd, self.thread_id, tls) };
         #[cfg(not(target_arch = "x86_64"))]
         // SAFETY: as above; the last two change places.
-        return unsafe {
-            libc::syscall(libc::SYS_clone, flags, stack, pidfd, tls, self.thread_id)
-        };
+        return unsafe { libc::syscall(libc::SYS_clone, flags, stack, pidfd, tls, self.thread_id) };
     }
 
     /// What the child does first.

@@ -55,7 +55,10 @@ impl Surroundings {
         all.extend_from_slice(name.as_os_str().as_bytes());
         let status = read(&format!("/proc/self/task/{thread_id}/status"), STATUS_BYTES)?;
         for line in status.split_inclusive(|&byte| byte == b'\n') {
-            if INHERITED_LINES.iter().any(|name| line.starts_with(name.as_bytes())) {
+            if INHERITED_LINES
+                .iter()
+                .any(|name| line.starts_with(name.as_bytes()))
+            {
                 all.extend_from_slice(line);
             }
         }

@@ -40,7 +40,10 @@ pub(super) type Parts<F> = [Option<F>; PART_COUNT];
 
 /// What a server answers.
 pub(super) enum Reply {
-    Born { id: u32, pidfd: Option<OwnedFd> },
+    Born {
+        id: u32,
+        pidfd: Option<OwnedFd>,
+    },
     /// There is no new process.
     Refused(io::Error),
 }
@@ -62,10 +65,7 @@ pub(super) fn send_hello(socket: &OwnedFd, fitness: &Result<(), String>) -> io::
 }
 
 /// The hello of a server, if it has come by `deadline`.
-pub(super) fn receive_hello(
-    socket: &OwnedFd,
-    deadline: Instant,
-) -> io::Result<Result<(), String>> {
+pub(super) fn receive_hello(socket: &OwnedFd, deadline: Instant) -> io::Result<Result<(), String>> {
     let (bytes, ..) = receive(socket, Some(deadline))?;
     match bytes.split_first() {
         Some((&READY, [])) => Ok(Ok(())),

@@ -6,7 +6,7 @@
 //! | stage | next, at the start of a process |
 //! | --- | --- |
 //! | `Away` | a server is started: `Coming` |
-//! | `Coming`: executed, has not said hello | its hello: `Ready`. It says it is unfit: `Unfit`. It has ended: `Away`, or `Unfit` after [`MOST_FAILURES`] in a row. Nothing: it stays, and the process is executed |
+//! | `Coming`: executed, has not said hello | its hello: `Ready`. It says it is unfit: `Unfit`. It has ended: `Away`, and the next one is started after a pause. Nothing: it stays, and the process is executed |
 //! | `Ready`, with the [`Surroundings`] it was started in | those are others now, it has ended, or does not answer: `Away`. The kernel does not let it fork: `Unfit` |
 //! | `Unfit` | for ever: all processes are executed |
 //!
@@ -29,7 +29,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,20 +37,22 @@ use nix::libc;
 
 use super::request::{self, Parts, Reply};
 use super::{birth, nursery, watch};
-use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
+use crate::os::environment::{INHERITED_COUNT, STATICS, WORKER_VARIABLE};
 use crate::os::exec::{self, Launch, Stream};
 use crate::os::pidfd::PidFd;
 use crate::os::surroundings::Surroundings;
-use crate::os::thread::PerProcess;
+use crate::os::thread::{self, PerProcess};
 use crate::os::{descriptor, packet, stderr};
 use crate::sync::statics;
 
 /// How long a start waits for a new server, at most; then it goes on without.
 const WARM_UP: Duration = Duration::from_millis(250);
 /// How long a server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// So many servers in a row may end before they come to `init`.
-const MOST_FAILURES: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long no other server is started after one that did not come to `init`; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// ... up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// A process that the server has made. While its guard is there nobody else asks the server.
 pub(super) struct Born {
@@ -72,6 +74,8 @@ struct Keeper {
     stage: Stage,
     /// So many in a row have not come.
     failures: u32,
+    /// No server is started before.
+    not_before: Option<Instant>,
 }
 
 enum Stage {
@@ -96,6 +100,7 @@ fn keeper() -> Guard {
         Ok(&*Box::leak(Box::new(Mutex::new(Keeper {
             stage: Stage::Away,
             failures: 0,
+            not_before: None,
         }))))
     };
     let Ok(keeper) = KEEPER.get_or_try_init(make);
@@ -108,10 +113,7 @@ fn keeper() -> Guard {
 /// # Errors
 ///
 /// What would keep an exec from succeeding as well.
-pub(super) fn fork(
-    parts: &Parts<BorrowedFd<'_>>,
-    warm_up: Duration,
-) -> io::Result<Option<Born>> {
+pub(super) fn fork(parts: &Parts<BorrowedFd<'_>>, warm_up: Duration) -> io::Result<Option<Born>> {
     let mut keeper = keeper();
     for _ in 0..2 {
         let Some(server) = keeper.ready(warm_up.min(WARM_UP)) else {
@@ -166,6 +168,9 @@ impl Keeper {
             self.stage = Stage::Away;
         }
         if let Stage::Away = self.stage {
+            if self.not_before.is_some_and(|due| Instant::now() < due) {
+                return None;
+            }
             self.stage = Stage::Coming(Server::start(now, is_of_test).ok()?);
             deadline += warm_up;
         }
@@ -178,15 +183,14 @@ impl Keeper {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(_) => {
+                    let pause = FIRST_PAUSE * 2_u32.pow(self.failures.min(10));
+                    self.not_before = Instant::now().checked_add(pause.min(LONGEST_PAUSE));
                     self.failures += 1;
-                    self.stage = match self.failures {
-                        MOST_FAILURES.. => Stage::Unfit,
-                        _ => Stage::Away,
-                    };
+                    self.stage = Stage::Away;
                     return None;
                 }
             }
-            self.failures = 0;
+            (self.failures, self.not_before) = (0, None);
             if let Stage::Coming(server) = std::mem::replace(&mut self.stage, Stage::Away) {
                 self.stage = Stage::Ready(server);
             }
@@ -210,7 +214,7 @@ impl Keeper {
             return;
         };
         let _ = server.pidfd.send_signal(libc::SIGKILL);
-        let _ = descriptor::wait_readable(&[std::os::fd::AsFd::as_fd(&*server.pidfd)]);
+        let _ = descriptor::wait_readable(&[server.pidfd.as_fd()]);
         // If this fails, a process that was killed in the same moment is collected when the program
         // ends.
         let _ = nursery::run(collect_lost);
@@ -233,15 +237,8 @@ impl Server {
             args: birth::arguments(birth::entry()),
             env: vec![(WORKER_VARIABLE.into(), name_descriptors(&inherit).into())],
             current_dir: None,
-            streams: [
-                Stream::Null,
-                // As for a worker: the harness writes there.
-                match is_of_test {
-                    true => Stream::Null,
-                    false => Stream::Inherit,
-                },
-                Stream::Inherit,
-            ],
+            // What stands before `init` may write: the program itself has written the same.
+            streams: [Stream::Null, Stream::Null, Stream::Null],
         };
         let inherit = inherit.into_iter().flatten().collect();
         let (thread_id, pidfd) = nursery::run(move || {
@@ -249,7 +246,7 @@ impl Server {
             let pidfd = PidFd::open(id).inspect_err(|_| exec::forget(id))?;
             let pidfd = Arc::new(pidfd);
             watch::collect(id, &pidfd).inspect_err(|_| exec::forget(id))?;
-            Ok((crate::os::thread::own_id(), pidfd))
+            Ok((thread::own_id(), pidfd))
         })?;
         let surroundings = Surroundings::of(thread_id)?;
         if surroundings != before {
@@ -263,9 +260,6 @@ impl Server {
         })
     }
 }
-
-/// The place of the statics among what is inherited.
-const STATICS: usize = 5;
 
 /// What the variable of a worker says of the descriptors that it inherits.
 pub(super) fn name_descriptors(fds: &[Option<i32>; INHERITED_COUNT]) -> String {
@@ -284,7 +278,7 @@ fn collect_lost() -> io::Result<()> {
         let Ok(pidfd) = PidFd::open(id) else { continue };
         if children()?.contains(&id) && !watch::knows(id) {
             let _ = pidfd.send_signal(libc::SIGKILL);
-            let _ = descriptor::wait_readable(&[std::os::fd::AsFd::as_fd(&pidfd)]);
+            let _ = descriptor::wait_readable(&[pidfd.as_fd()]);
             let _ = pidfd.try_wait();
         }
     }
@@ -294,5 +288,8 @@ fn collect_lost() -> io::Result<()> {
 /// The children of this thread.
 fn children() -> io::Result<Vec<u32>> {
     let all = fs::read_to_string("/proc/thread-self/children")?;
-    Ok(all.split_whitespace().filter_map(|id| id.parse().ok()).collect())
+    Ok(all
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect())
 }

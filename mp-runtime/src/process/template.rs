@@ -9,8 +9,8 @@
 //! where an executed worker does.
 //!
 //! No thread is started in it, nothing is decoded but the bits of requests, and the keys of its
-//! hash maps are not drawn, so that each worker draws its own. Its standard streams are `/dev/null`
-//! from the hello on: it must not keep a pipe of the program open.
+//! hash maps are not drawn, so that each worker draws its own. Its standard streams are `/dev/null`:
+//! it must not keep a pipe of the program open.
 //!
 //! What happens if it dies at any step is in the [module](super::server) of the other side.
 
@@ -19,9 +19,9 @@ use std::path::Path;
 
 use nix::libc;
 
-use super::request::{self, PART_COUNT, Part, Parts};
 use super::birth::{self, Inheritance};
 use super::panic;
+use super::request::{self, PART_COUNT, Part, Parts};
 use crate::os::fork::{Fork, Template};
 use crate::os::{descriptor, exit, signal};
 use crate::registry::Catalogue;
@@ -67,22 +67,12 @@ fn get_ready() -> Result<(Template, Seat), String> {
     // What is wrong with these each worker says in its greeting.
     let _ = Catalogue::get().map(Catalogue::fingerprint);
     let _ = statics::to_hand_down();
-    let nowhere = std::fs::File::options().read(true).write(true).open("/dev/null");
-    let nowhere = OwnedFd::from(nowhere.map_err(|error| error.to_string())?);
-    for stream in 0..3 {
-        let done = descriptor::become_standard(stream, &nowhere);
-        done.map_err(|error| error.to_string())?;
-    }
     let seat = Seat::make().map_err(|error| error.to_string())?;
     Ok((Template::of_this_process()?, seat))
 }
 
 /// Answers a request. Gives its parts back in the new process.
-fn fork(
-    template: &Template,
-    socket: &OwnedFd,
-    parts: Parts<OwnedFd>,
-) -> Option<Parts<OwnedFd>> {
+fn fork(template: &Template, socket: &OwnedFd, parts: Parts<OwnedFd>) -> Option<Parts<OwnedFd>> {
     // If the program is gone, so is this process soon.
     let refuse = |error| drop(request::send_reply(socket, Err(error)));
     let home = match parts[Part::Directory as usize].as_ref() {

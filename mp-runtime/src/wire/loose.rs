@@ -99,6 +99,21 @@ pub(crate) fn loosen(inbox: Inbox, outbox: &Outbox) -> io::Result<[OwnedFd; 2]> 
     fds.map_err(|_| io::Error::other("there are not enough free descriptors"))
 }
 
+/// Whether a short message can be put into `outbox` without waiting; `false` if that cannot be found
+/// out.
+pub(crate) fn has_room(outbox: &Outbox) -> bool {
+    let Ok(tap) = tap() else { return false };
+    let own = Ends {
+        channels: vec![outbox.opaque()],
+        ..Ends::default()
+    };
+    let fds = tap.lock().take_apart(&own);
+    fds.is_ok_and(|fds| {
+        let ready = fds.first().map(packet::readiness);
+        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.to_send))
+    })
+}
+
 impl Handles {
     /// What the library's own handles refer to.
     pub(crate) fn cargo(&self) -> &Cargo {

@@ -31,7 +31,7 @@ pub(crate) use frame::{Inbox, Outbox, Silence, connect, prepare};
 pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
-pub(crate) use loose::{LooseEnds, loosen};
+pub(crate) use loose::{LooseEnds, has_room, loosen};
 pub(crate) use seat::Seat;
 
 /// How deep values may nest. Each level costs stack on both sides, and the other side may be
