@@ -14,16 +14,21 @@ use serde::{Deserialize, Serialize};
 use super::builder::Stdio;
 use super::info::{self, Identity};
 use super::request::{PART_COUNT, Part, Parts};
-use super::server::{self, Born, name_descriptors};
+use super::server::{self, Asked, name_descriptors};
+use super::stderr::Source;
 use super::{Child, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Events, Greeting, Link, Offer, Recorder};
+use crate::os::carrier::{self, Carrier};
 use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
 use crate::os::exec::{self, Stream};
-use crate::os::{carrier, descriptor, limit, pidfd::PidFd};
+use crate::os::{descriptor, limit, pidfd::PidFd};
 use crate::registry::Catalogue;
 use crate::sync::statics;
 use crate::wire::{Freight, Payload};
+
+/// So many fork servers in a row may end with a request in their hands before the process is executed.
+const MAX_TRIES: u32 = 2;
 
 /// The longest name of a process, in bytes.
 const NAME_BYTES: usize = 255;
@@ -141,40 +146,109 @@ impl LaunchSpec {
         let (stdout, own_end) = self.stdout.open_output()?;
         let streams = [self.stdin.into_stream()?, stdout, stderr];
 
-        let (offer, ends) = Offer::make()?;
-        let (recorder, recorder_fd) = Recorder::create()?;
-        let (lifeline, workers_end) = descriptor::stream_pair()?;
-        let (carrier, workers_carrier) = carrier::pair()?;
         let boot = Boot {
             parent_id: std::process::id(),
             role: self.role,
-            identity: identity.clone(),
+            identity,
             memory_limit: self.memory_limit,
             cpus: self.cpus,
         };
+        let outfit = Outfit {
+            env: self.env,
+            streams,
+            current_dir: self.current_dir,
+        };
+        let mut tries_left = match method {
+            StartMethod::ForkServer => MAX_TRIES,
+            StartMethod::Exec => 0,
+        };
+        // What a process was given that nobody has heard of is of no use for another.
+        let (child, ends) = loop {
+            let (ends, luggage) = Ends::make(&boot)?;
+            let asked = match tries_left {
+                0 => Asked::InVain,
+                _ => outfit.fork(&luggage, self.start_timeout)?,
+            };
+            match asked {
+                Asked::Born(born) => {
+                    let (id, pidfd, _keeper) = born.into_parts();
+                    let (adopt, ends) = ends.split(boot, source);
+                    break (adopt(id, pidfd)?, ends);
+                }
+                Asked::InVain => {
+                    let (adopt, ends) = ends.split(boot, source);
+                    break (outfit.exec(luggage, adopt)?, ends);
+                }
+                Asked::Lost => tries_left -= 1,
+            }
+        };
+        Ok(Launched {
+            child,
+            stdout: own_end.map(Into::into),
+            offer: ends.offer,
+            recorder: ends.recorder,
+            freight: Freight::over(ends.carrier),
+            start_timeout: self.start_timeout,
+        })
+    }
+}
+
+/// The parent's ends of what it shares with a worker.
+struct Ends<L = OwnedFd> {
+    offer: Offer,
+    recorder: Recorder,
+    lifeline: L,
+    carrier: Carrier,
+}
+
+/// The worker's, in the order of [`Part`] and of what a worker inherits: lifeline, recorder, its two
+/// ends of the connection, carrier.
+type Luggage = [OwnedFd; 5];
+
+impl Ends {
+    /// Makes both, with the boot message in the lifeline.
+    fn make(boot: &Boot) -> io::Result<(Ends, Luggage)> {
+        let (offer, [down, up]) = Offer::make()?;
+        let (recorder, recorder_fd) = Recorder::create()?;
+        let (lifeline, workers_end) = descriptor::stream_pair()?;
+        let (carrier, workers_carrier) = carrier::pair()?;
         // It fits into the socket's buffer, so nobody has to read it yet.
-        let boot = Payload::encode(|to| to.value(&boot))
+        let boot = Payload::encode(|to| to.value(boot))
             .map_err(io::Error::other)?
             .bytes;
         let length = (boot.len() as u32).to_le_bytes();
         descriptor::send_all(&lifeline, &[&length, &boot[..]].concat())?;
-
-        let [down, up] = ends;
-        let parts = Luggage {
-            fds: [workers_end, recorder_fd, down, up, workers_carrier],
-            streams,
-            current_dir: self.current_dir,
+        let ends = Ends {
+            offer,
+            recorder,
+            lifeline,
+            carrier,
         };
-        let memory_limit = self.memory_limit;
+        Ok((ends, [workers_end, recorder_fd, down, up, workers_carrier]))
+    }
+
+    /// What is to be done with the process when it is there, and what is left for its connection.
+    fn split(
+        self,
+        boot: Boot,
+        source: Option<Arc<Source>>,
+    ) -> (impl FnOnce(u32, PidFd) -> io::Result<Arc<Child>>, Ends<()>) {
+        let Ends {
+            offer,
+            recorder,
+            lifeline,
+            carrier,
+        } = self;
         let farewell = offer.farewell();
         let adopt = move |id: u32, pidfd: PidFd| {
             let info = ProcessInfo {
                 id,
-                name: identity.name,
-                parent_id: std::process::id(),
-                worker_index: identity.worker_index,
+                name: boot.identity.name,
+                parent_id: boot.parent_id,
+                worker_index: boot.identity.worker_index,
             };
-            let child = Arc::new(Child::new(info, pidfd, lifeline, source, memory_limit));
+            let child = Child::new(info, pidfd, lifeline, source, boot.memory_limit);
+            let child = Arc::new(child);
             child.at_end(move || farewell.say());
             watch::add(&child).inspect_err(|_| {
                 child.kill();
@@ -182,47 +256,33 @@ impl LaunchSpec {
             })?;
             Ok(child)
         };
-        let forked = match method {
-            StartMethod::ForkServer => parts.fork(self.start_timeout)?,
-            StartMethod::Exec => None,
-        };
-        let child = match forked {
-            Some(born) => {
-                let (id, pidfd, _keeper) = born.into_parts();
-                adopt(id, pidfd)?
-            }
-            None => parts.exec(self.env, adopt)?,
-        };
-        Ok(Launched {
-            child,
-            stdout: own_end.map(Into::into),
+        let ends = Ends {
             offer,
             recorder,
-            freight: Freight::over(carrier),
-            start_timeout: self.start_timeout,
-        })
+            lifeline: (),
+            carrier,
+        };
+        (adopt, ends)
     }
 }
 
-/// What a new process is given.
-struct Luggage {
-    /// In the order of [`Part`] and of what a worker inherits: lifeline, recorder, its two ends of
-    /// the connection, carrier.
-    fds: [OwnedFd; 5],
+/// What a new process is told, besides its luggage.
+struct Outfit {
+    env: Vec<(OsString, OsString)>,
     /// Standard input, output and error.
     streams: [Stream; 3],
     current_dir: Option<PathBuf>,
 }
 
-impl Luggage {
-    /// Has the fork server make the process; `None` if it has to be executed.
-    fn fork(&self, warm_up: Duration) -> io::Result<Option<Born>> {
+impl Outfit {
+    /// Asks the fork server for the process.
+    fn fork(&self, luggage: &Luggage, warm_up: Duration) -> io::Result<Asked> {
         let directory = match &self.current_dir {
             None => None,
             Some(path) => Some(descriptor::directory(path)?),
         };
         let mut parts: Parts<BorrowedFd<'_>> = [None; PART_COUNT];
-        for (part, fd) in parts.iter_mut().zip(&self.fds) {
+        for (part, fd) in parts.iter_mut().zip(luggage) {
             *part = Some(fd.as_fd());
         }
         let streams = [Part::Stdin, Part::Stdout, Part::Stderr];
@@ -234,13 +294,13 @@ impl Luggage {
             };
         }
         parts[Part::Directory as usize] = directory.as_ref().map(AsFd::as_fd);
-        server::fork(&parts, warm_up)
+        server::ask(&parts, warm_up)
     }
 
     /// Executes this binary, and has `adopt` take the process over on the thread that starts it.
     fn exec(
         self,
-        mut env: Vec<(OsString, OsString)>,
+        luggage: Luggage,
         adopt: impl FnOnce(u32, PidFd) -> io::Result<Arc<Child>> + Send + 'static,
     ) -> io::Result<Arc<Child>> {
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
@@ -260,8 +320,8 @@ impl Luggage {
             stdout = Stream::Null;
         }
         // They stay open until the process was started, since this waits for it.
-        let mut fds = Vec::with_capacity(self.fds.len());
-        for fd in self.fds {
+        let mut fds = Vec::with_capacity(INHERITED_COUNT);
+        for fd in luggage {
             fds.push(descriptor::above_standard(fd)?);
         }
         fds.extend(statics);
@@ -269,6 +329,7 @@ impl Luggage {
         let mut inherit: [Option<RawFd>; INHERITED_COUNT] =
             std::array::from_fn(|_| numbers.next().flatten());
         inherit[INHERITED_COUNT - 1] = handed_stdout.as_ref().map(AsRawFd::as_raw_fd);
+        let mut env = self.env;
         env.push((WORKER_VARIABLE.into(), name_descriptors(&inherit).into()));
         let inherit = inherit.into_iter().flatten().collect();
         let launch = exec::Launch {

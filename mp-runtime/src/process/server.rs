@@ -18,8 +18,8 @@
 //!
 //! | who, and when | what happens |
 //! | --- | --- |
-//! | the server, before it takes a request | to send fails, or the reply is the end of the socket: another one is started and asked, and after that the process is executed |
-//! | the server, after the fork and before its reply | the same; and the new process is found among the children of this program's [`nursery`] as one that nobody knows, killed and collected ([`collect_lost`]). Its lifeline ends it as well, once the start has been given up |
+//! | the server, before it takes a request | to send fails, or the reply is the end of the socket: another one is started and asked, with everything made anew, and after that the process is executed |
+//! | the server, after the fork and before its reply | the same, since the new process may have taken its boot message; and that process is found among the children of this program's [`nursery`] as one that nobody knows, killed and collected ([`collect_lost`]). Its lifeline ends it as well, once the start has been given up |
 //! | the server, stopped or stuck | after [`PATIENCE`] it is killed, and the same |
 //! | the new process, at any time | its parent has its pidfd: as any worker |
 //! | the program | the kernel kills the server with the nursery's thread; if not, its socket ends |
@@ -107,49 +107,59 @@ fn keeper() -> Guard {
     keeper.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the server make a process with `parts`. `None`: there is no server that could, and the
-/// process has to be executed.
+/// What came of asking for a process.
+pub(super) enum Asked {
+    Born(Born),
+    /// There is no server that could make it, and there is no process.
+    InVain,
+    /// The server ended, or did not answer. If it had made a process that is gone, and what that was
+    /// given may be used up.
+    Lost,
+}
+
+/// Has the server make a process with `parts`.
 ///
 /// # Errors
 ///
 /// What would keep an exec from succeeding as well.
-pub(super) fn fork(parts: &Parts<BorrowedFd<'_>>, warm_up: Duration) -> io::Result<Option<Born>> {
+pub(super) fn ask(parts: &Parts<BorrowedFd<'_>>, warm_up: Duration) -> io::Result<Asked> {
     let mut keeper = keeper();
-    for _ in 0..2 {
-        let Some(server) = keeper.ready(warm_up.min(WARM_UP)) else {
-            return Ok(None);
-        };
-        let asked = request::send_request(&server.socket, parts);
-        let answered = match asked {
-            // Too many descriptors are on their way, or it has no memory: it has not got it.
-            Err(error) if !packet::is_gone(&error) => return Ok(None),
-            Err(error) => Err(error),
-            Ok(()) => request::receive_reply(&server.socket, Instant::now() + PATIENCE),
-        };
-        match answered {
-            Ok(Reply::Born { id, pidfd }) => {
-                let Some(pidfd) = pidfd else {
-                    exec::forget(id);
-                    return Err(io::Error::from_raw_os_error(libc::EMFILE));
-                };
-                return Ok(Some(Born {
-                    id,
-                    pidfd: PidFd::from(pidfd),
-                    keeper,
-                }));
+    let Some(server) = keeper.ready(warm_up.min(WARM_UP)) else {
+        return Ok(Asked::InVain);
+    };
+    let asked = request::send_request(&server.socket, parts);
+    let answered = match asked {
+        // Too many descriptors are on their way, or it has no memory: it has not got it.
+        Err(error) if !packet::is_gone(&error) => return Ok(Asked::InVain),
+        Err(error) => Err(error),
+        Ok(()) => request::receive_reply(&server.socket, Instant::now() + PATIENCE),
+    };
+    match answered {
+        Ok(Reply::Born { id, pidfd: None }) => {
+            exec::forget(id);
+            Err(io::Error::from_raw_os_error(libc::EMFILE))
+        }
+        Ok(Reply::Born {
+            id,
+            pidfd: Some(pidfd),
+        }) => Ok(Asked::Born(Born {
+            id,
+            pidfd: PidFd::from(pidfd),
+            keeper,
+        })),
+        Ok(Reply::Refused(error)) => match error.raw_os_error() {
+            Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
+                keeper.be_unfit(&format!("it may not fork: {error}"));
+                Ok(Asked::InVain)
             }
-            Ok(Reply::Refused(error)) => match error.raw_os_error() {
-                Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
-                    keeper.be_unfit(&format!("it may not fork: {error}"));
-                    return Ok(None);
-                }
-                Some(libc::EMFILE) => return Ok(None),
-                _ => return Err(error),
-            },
-            Err(_) => keeper.lose(),
+            Some(libc::EMFILE) => Ok(Asked::InVain),
+            _ => Err(error),
+        },
+        Err(_) => {
+            keeper.lose();
+            Ok(Asked::Lost)
         }
     }
-    Ok(None)
 }
 
 impl Keeper {
