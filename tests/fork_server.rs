@@ -122,12 +122,15 @@ fn look_around() -> Vec<String> {
 #[mp::process_fn]
 fn knows_its_thread() -> bool {
     let mut clock = 0;
-    // SAFETY: it writes a number to a place that is valid for that.
+    // SAFETY: it takes nothing and cannot fail.
     #[expect(unsafe_code, reason = "glibc tells the id it keeps by no safe call")]
-    let told = unsafe { nix::libc::pthread_getcpuclockid(nix::libc::pthread_self(), &mut clock) };
+    let own = unsafe { nix::libc::pthread_self() };
+    // SAFETY: the thread runs; a number is written to a place that is valid for that.
+    #[expect(unsafe_code, reason = "as above")]
+    let told = unsafe { nix::libc::pthread_getcpuclockid(own, &raw mut clock) };
     // A clock of a thread is named by its id (clock_getcpuclockid(3) of glibc, posix-timers.h).
     let own = !(nix::unistd::gettid().as_raw()) << 3 | 6;
-    let others = std::thread::spawn(|| nix::unistd::gettid())
+    let others = std::thread::spawn(nix::unistd::gettid)
         .join()
         .expect("it returns");
     told == 0 && clock == own && others != nix::unistd::gettid()
@@ -541,7 +544,7 @@ fn program_of_a_directory_that_cannot_be_entered() {
         let directory = Directory::new();
         let closed = directory.path().join("closed");
         fs::create_dir(&closed).expect("it is new");
-        fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("it is ours");
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("it is ours");
         let errors = [StartMethod::ForkServer, StartMethod::Exec].map(|method| {
             let builder = Builder::new()
                 .name("p")

@@ -29,7 +29,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,10 @@ use crate::sync::statics;
 const WARM_UP: Duration = Duration::from_millis(250);
 /// How long a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked for a lost child, and the pause after each look: the list of children leaves
+/// some out if others end while it is read (proc(5)).
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long no other server is started after one that did not come to `init`; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// ... up to this.
@@ -239,7 +243,7 @@ impl Server {
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
         let statics = statics.map(|region| descriptor::duplicate(region.fd()));
         let statics = statics.transpose()?;
-        let statics_number = statics.as_ref().map(|fd| fd.as_raw_fd());
+        let statics_number = statics.as_ref().map(AsRawFd::as_raw_fd);
         let mut inherit = [None; INHERITED_COUNT];
         inherit[0] = Some(servers_end.as_raw_fd());
         inherit[STATICS] = statics_number;
@@ -280,17 +284,21 @@ pub(super) fn name_descriptors(fds: &[Option<i32>; INHERITED_COUNT]) -> String {
 /// Kills and collects the children of this thread, the nursery's, that nobody knows: their server
 /// was killed before it could tell of them.
 fn collect_lost() -> io::Result<()> {
-    for id in children()? {
-        if watch::knows(id) {
-            continue;
+    for _ in 0..LOOKS {
+        for id in children()? {
+            if watch::knows(id) {
+                continue;
+            }
+            // From here on the id is its. Whoever is no child any more was collected.
+            let Ok(pidfd) = PidFd::open(id) else { continue };
+            if children()?.contains(&id) && !watch::knows(id) {
+                let _ = pidfd.send_signal(libc::SIGKILL);
+                let _ = descriptor::wait_readable(&[pidfd.as_fd()]);
+                let _ = pidfd.try_wait();
+                return Ok(());
+            }
         }
-        // From here on the id is its. Whoever is no child any more was collected.
-        let Ok(pidfd) = PidFd::open(id) else { continue };
-        if children()?.contains(&id) && !watch::knows(id) {
-            let _ = pidfd.send_signal(libc::SIGKILL);
-            let _ = descriptor::wait_readable(&[pidfd.as_fd()]);
-            let _ = pidfd.try_wait();
-        }
+        std::thread::sleep(PAUSE);
     }
     Ok(())
 }
