@@ -24,7 +24,7 @@ const INHERITED_LINES: [&str; 11] = [
     "Mems_allowed:",
 ];
 
-/// More than `/proc/<id>/status` ever is, but for its list of groups.
+/// More than `/proc/<id>/status` mostly is.
 const STATUS_BYTES: usize = 4 << 10;
 
 /// A description of all of it; two that are equal tell of the same.
@@ -62,7 +62,7 @@ impl Surroundings {
                 all.extend_from_slice(line);
             }
         }
-        all.extend(read("/proc/self/cgroup", 256)?);
+        all.extend(read("/proc/self/cgroup", 1 << 10)?);
         all.extend(read("/proc/self/oom_score_adj", 16)?);
         for resource in 0..16 {
             let mut limits = libc::rlimit {
@@ -90,8 +90,40 @@ fn add(all: &mut Vec<u8>, number: u64) {
     all.extend_from_slice(&number.to_le_bytes());
 }
 
+/// All of a file of the kernel's, which gives as much at once as there is room for.
 fn read(path: &str, expected_bytes: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(expected_bytes);
-    File::open(path)?.read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let mut file = File::open(path)?;
+    let (mut bytes, mut length) = (vec![0; expected_bytes], 0);
+    loop {
+        match super::uninterrupted(|| file.read(&mut bytes[length..]))? {
+            // The end, which needs no look of its own if there was room left.
+            count if length + count < bytes.len() => {
+                bytes.truncate(length + count);
+                return Ok(bytes);
+            }
+            count => length += count,
+        }
+        bytes.resize(2 * length, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_read_whole_however_long_they_are() {
+        let whole = fs::read("/proc/self/limits").expect("there is /proc");
+        for expected_bytes in [1, 100, whole.len(), 1 << 16] {
+            let read = read("/proc/self/limits", expected_bytes).expect("there is /proc");
+            assert_eq!(read, whole);
+        }
+    }
+
+    #[test]
+    fn surroundings_are_the_same_until_something_changes() {
+        let own_id = super::super::thread::own_id();
+        let before = Surroundings::of(own_id).expect("there is /proc");
+        assert!(before == Surroundings::of(own_id).expect("there is /proc"));
+    }
 }

@@ -30,6 +30,7 @@ const METHOD_VARIABLE: &str = "MP_START_METHOD";
 /// | descriptors that are not | those of the program | those that it had when the fork server was started |
 /// | places of code, stacks and heap (ASLR), keys of stack protection and of hash maps | its own | those of the fork server, as all from it |
 /// | what `/proc/<id>/environ` and `cmdline` show | its own | that of the fork server |
+/// | the thread id in the message of a stack overflow | its own | that of the fork server |
 /// | handlers of `pthread_atfork` of what ran before `mp::init` | | are not called |
 ///
 /// What is the same is so because it is compared at each start: where something of the program has
@@ -63,7 +64,8 @@ pub enum StartMethod {
     /// `Exec` is taken in its place where it has to be: for a process with an environment of its
     /// own, which may mean something to what runs before `mp::init`; while a fork server takes long
     /// to come, or cannot be had: where another thread runs before `mp::init` is called, or the
-    /// kernel does not allow it (Linux 5.10 does). Then that is said once, on standard error.
+    /// kernel does not allow it. Then that is said once, on standard error. Linux 5.4 has all that
+    /// it needs.
     ForkServer,
     /// The binary is executed anew, and comes to `mp::init` by itself.
     Exec,
