@@ -28,7 +28,7 @@ const METHOD_VARIABLE: &str = "MP_START_METHOD";
 /// | standard streams | as the program's, or as the builder says | the same |
 /// | descriptors that are close-on-exec | none | none |
 /// | descriptors that are not | those of the program | those that it had when the fork server was started |
-/// | places of code, stacks and heap (ASLR), keys of stack protection and of hash maps | its own | those of the fork server, as all from it |
+/// | places of code, stacks and heap (ASLR), the key of stack protection, and those of hash maps if they were drawn before `mp::init` | its own | those of the fork server, as all from it |
 /// | what `/proc/<id>/environ` and `cmdline` show | its own | that of the fork server |
 /// | the thread id in the message of a stack overflow | its own | that of the fork server |
 /// | handlers of `pthread_atfork` of what ran before `mp::init` | | are not called |

@@ -23,9 +23,8 @@ pub(super) enum Part {
     Down,
     Up,
     Carrier,
-    /// In place of `/dev/null`.
+    /// These three in place of `/dev/null`.
     Stdin,
-    /// These two always come.
     Stdout,
     Stderr,
     /// Where it shall be, if not where the server is.
