@@ -25,9 +25,9 @@ fn halve(numbers: Vec<f64>) -> Vec<f64> {
 
 /// Reads the bytes where they are, and changes none.
 #[mp::process_fn]
-fn sum(bytes: &[u8], words: &[u64], name: &str) -> (u64, u64, usize) {
-    let sum = bytes.iter().map(|&byte| u64::from(byte)).sum();
-    (sum, words.iter().sum(), name.len())
+fn add_up(bytes: &[u8], words: &[u64], name: &str) -> (u64, u64, usize) {
+    let bytes = bytes.iter().map(|&byte| u64::from(byte)).sum();
+    (bytes, words.iter().sum(), name.len())
 }
 
 #[mp::process_fn]
@@ -78,8 +78,11 @@ fn several_vectors_of_one_call_are_lent() {
         for name in [String::new(), "x".repeat(LARGE)] {
             let args = (bytes.clone(), words.clone(), name.clone());
             let expected = (2 * LARGE as u64, 3 * LARGE as u64, name.len());
-            assert_eq!(pool.apply(sum, args.clone()).expect("it works"), expected);
-            let process = mp::Builder::new().spawn(sum, args);
+            assert_eq!(
+                pool.apply(add_up, args.clone()).expect("it works"),
+                expected
+            );
+            let process = mp::Builder::new().spawn(add_up, args);
             let process = process.expect("a process can be started");
             assert_eq!(process.join().expect("it works"), expected);
         }

@@ -20,7 +20,7 @@ use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, CallHead, LIGHT_BYTES, Link};
 use crate::os::identity::process_id;
-use crate::process::{ProcessInfo, Worker};
+use crate::process::{ProcessInfo, StartMethod, Worker};
 use crate::wire::{BulkPlace, Handles};
 
 /// How long `terminate` waits for killed workers to be gone.
@@ -48,6 +48,7 @@ pub(super) struct Config {
     /// The processors that workers are bound to, one each, in turns.
     pub(super) cpus: Option<Vec<usize>>,
     pub(super) start_timeout: Option<Duration>,
+    pub(super) start_method: Option<StartMethod>,
     /// How many bytes of its workers' standard error are kept.
     pub(super) stderr_tail: Option<usize>,
 }
