@@ -520,9 +520,10 @@ impl Receiver {
             }
         }
         let (runs, apart) = Report::read(&body).ok_or("a record of it makes no sense")?;
-        if let Some((place, is_last)) = apart {
-            self.rest = body.split_off(place.end);
-            body.truncate(place.start);
+        if let Some(stand_in) = apart {
+            self.rest = body.split_off(stand_in.place.end);
+            body.truncate(stand_in.place.start);
+            let is_last = stand_in.is_last;
             self.is_apart = Some(Announced { is_last });
         }
         if runs.is_empty() {

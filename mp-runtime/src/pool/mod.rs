@@ -29,6 +29,7 @@ mod builder;
 mod callbacks;
 mod core;
 mod crew;
+mod dispatch;
 mod few;
 mod global;
 mod imap;
