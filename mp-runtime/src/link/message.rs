@@ -239,7 +239,7 @@ pub(super) const RECORD_HEAD_BYTES: usize = 4;
 
 /// The head of a record. `status` is `None` for one that stands for what comes over the connection.
 #[inline]
-pub(super) fn record_head(
+pub(crate) fn record_head(
     status: Option<Status>,
     is_last: bool,
     payload_bytes: usize,
@@ -297,7 +297,7 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     /// Of records that lie in `reply`, one behind the other; they have been looked at.
-    pub(super) fn of_many(reply: Reply) -> Bundle {
+    pub(crate) fn of_many(reply: Reply) -> Bundle {
         Bundle { reply, lone: None }
     }
 

@@ -71,5 +71,7 @@ pub(crate) use handshake::{Greeting, Server};
 pub(crate) use lanes::{Lanes, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Bundle, Call, CallHead, Record, Status};
+#[cfg(test)]
+pub(crate) use message::record_head;
 pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};
 pub(crate) use worker::{Chunk, WorkerEnd};

@@ -331,7 +331,7 @@ impl Core {
             );
             if let Some(loss) = loss {
                 has_begun = loss.has_begun;
-                aftermath = loss.ended.into();
+                aftermath.ended = loss.ended;
             }
         }
         self.notify();
@@ -372,7 +372,7 @@ impl Core {
                 |hand| Who::runs(&title, worker.info(), hand.job.function),
                 |_, _, who| who.left_out(),
             );
-            aftermath.ended.extend(loss.map(|loss| loss.ended));
+            aftermath.ended = loss.map_or_else(Vec::new, |loss| loss.ended);
         }
         if state.live_slots == 0 && state.phase < Phase::Closed && state.failure.is_none() {
             // Nothing is left that could run anything, without an orderly end.
