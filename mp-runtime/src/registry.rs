@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
 use crate::sync::statics;
-use crate::wire::{self, DecodeError, Decoder, EncodeError, Encoder, Handles, Payload};
+use crate::wire::{self, DecodeError, Decoder, EncodeError, Encoder, Handles};
 
 /// A function that can run in another process: what `#[mp::process_fn]` makes of a function.
 ///
@@ -80,9 +80,7 @@ inventory::collect!(Registered);
 pub struct Call<'m> {
     input: &'m [u8],
     handles: Option<Arc<Handles>>,
-    output: Payload,
-    /// Empty memory for the bytes of the result.
-    buffer: Vec<u8>,
+    output: Box<Encoder>,
     /// Whether an `Err` that it returns is a failure and no result.
     is_initializer: bool,
 }
@@ -99,26 +97,26 @@ pub enum CallError {
 }
 
 impl<'m> Call<'m> {
-    /// One with these arguments, whose result is written into `buffer`, which is empty. That of an
+    /// One with these arguments, whose result is written into `output`, which is empty. That of an
     /// initializer fails if the function returns an `Err`.
     pub(crate) fn new(
         input: &'m [u8],
         handles: Option<Arc<Handles>>,
-        buffer: Vec<u8>,
+        output: Box<Encoder>,
         is_initializer: bool,
     ) -> Call<'m> {
         Call {
             input,
             handles,
-            output: Payload::default(),
-            buffer,
+            output,
             is_initializer,
         }
     }
 
     /// The result, when everything of the call was dropped.
-    pub(crate) fn into_output(self) -> Result<Payload, CallError> {
-        self.output.check_released().map_err(CallError::Encode)?;
+    #[inline]
+    pub(crate) fn into_output(self) -> Result<Box<Encoder>, CallError> {
+        Handles::check_loans(self.output.loans()).map_err(CallError::Encode)?;
         Ok(self.output)
     }
 
@@ -127,6 +125,7 @@ impl<'m> Call<'m> {
     /// # Errors
     ///
     /// If the bytes are not such arguments.
+    #[inline]
     pub fn decode<A>(
         &mut self,
         read: impl FnOnce(&mut Decoder<'m>) -> Result<A, DecodeError>,
@@ -140,6 +139,7 @@ impl<'m> Call<'m> {
     /// # Errors
     ///
     /// None of its own.
+    #[inline]
     pub fn invoke<R>(&mut self, body: impl FnOnce() -> R) -> Result<R, CallError> {
         Ok(body())
     }
@@ -149,6 +149,7 @@ impl<'m> Call<'m> {
     /// # Errors
     ///
     /// If it is one, with what `failure` says of it.
+    #[inline]
     pub fn check(&self, failure: impl FnOnce() -> Option<String>) -> Result<(), CallError> {
         match self.is_initializer {
             true => failure().map_or(Ok(()), |reason| Err(CallError::Refused(reason))),
@@ -161,13 +162,14 @@ impl<'m> Call<'m> {
     /// # Errors
     ///
     /// If it cannot be encoded.
+    #[inline]
     pub fn finish(
         &mut self,
         write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
     ) -> Result<(), CallError> {
-        let buffer = std::mem::take(&mut self.buffer);
-        self.output = Payload::encode_into(buffer, write).map_err(CallError::Encode)?;
-        Ok(())
+        write(&mut self.output)
+            .and_then(|()| self.output.end_item())
+            .map_err(CallError::Encode)
     }
 }
 

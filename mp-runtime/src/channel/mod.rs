@@ -17,7 +17,7 @@
 
 mod bounds;
 mod room;
-pub(crate) mod wait;
+mod wait;
 mod takers;
 mod ring;
 mod codec;

@@ -42,7 +42,7 @@ const MOST_SKIPPED: u32 = 63;
 /// Whether looking is worth it: what this process knows of one side of a ring. Where the other
 /// side wants the same processor, looking keeps it from working.
 #[derive(Debug, Default)]
-pub(crate) struct Eagerness {
+pub(super) struct Eagerness {
     /// How often not to look from now on.
     skips: AtomicU32,
     /// How often not to look after the next time that is in vain.
@@ -95,7 +95,7 @@ pub(super) enum Look {
     Close,
 }
 
-pub(crate) struct Wait {
+pub(super) struct Wait {
     has_looked: bool,
     /// The last sleep was not ended by anybody: who should have may be dead.
     pub(super) is_overdue: bool,
@@ -103,7 +103,7 @@ pub(crate) struct Wait {
 
 impl Wait {
     #[inline]
-    pub(crate) fn new() -> Wait {
+    pub(super) fn new() -> Wait {
         Wait {
             has_looked: false,
             is_overdue: false,
@@ -112,7 +112,7 @@ impl Wait {
 
     /// Looks for a moment whether something has changed, and how much; once in a wait, and if it is
     /// worth it.
-    pub(crate) fn spin(&mut self, eagerness: &Eagerness, change: impl Fn() -> u32) -> bool {
+    pub(super) fn spin(&mut self, eagerness: &Eagerness, change: impl Fn() -> u32) -> bool {
         /// Whether the other side can run meanwhile. (That this thread may run on one processor only
         /// says nothing of the other side.)
         static IS_SENSIBLE: LazyLock<bool> = LazyLock::new(|| limit::online_cpus() > 1);

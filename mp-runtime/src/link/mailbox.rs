@@ -225,12 +225,6 @@ impl Receiver {
         }
     }
 
-    /// The last event, whatever was not received.
-    pub(super) fn abandon(&self) -> Event<'static> {
-        self.discard();
-        self.next()
-    }
-
     fn discard(&self) {
         self.0.close(ThreadEnd::LetGo);
         let unwanted = std::mem::take(&mut self.0.state().ready);

@@ -51,14 +51,16 @@ pub(crate) struct CallHead {
 const HEAD_BYTES: usize = 16;
 
 /// A call as it is sent. Its arguments lie one behind the other wherever they were encoded.
-#[derive(Debug)]
 pub(crate) struct Call {
     pub(super) head: CallHead,
     /// Where the arguments of each item end, counted from the start of `range`.
     ends: Ends,
-    args: Arc<Vec<u8>>,
+    args: Arc<Args>,
     range: Range<usize>,
 }
+
+/// Whatever has encoded arguments.
+type Args = dyn AsRef<[u8]> + Send + Sync;
 
 #[derive(Debug)]
 enum Ends {
@@ -66,6 +68,14 @@ enum Ends {
     One,
     /// Little-endian, four bytes each.
     Many(Vec<u8>),
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Call")
+            .field("head", &self.head)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Call {
@@ -76,7 +86,7 @@ impl Call {
     pub(crate) fn new(
         head: CallHead,
         ends: &[usize],
-        args: Arc<Vec<u8>>,
+        args: Arc<Args>,
         range: Range<usize>,
     ) -> Call {
         debug_assert!(ends.len() == 1 || u32::try_from(range.len()).is_ok());
@@ -102,7 +112,7 @@ impl Call {
     }
 
     pub(super) fn args(&self) -> &[u8] {
-        &self.args[self.range.clone()]
+        &(*self.args).as_ref()[self.range.clone()]
     }
 
     fn ends(&self) -> &[u8] {

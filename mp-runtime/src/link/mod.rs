@@ -63,6 +63,7 @@ mod mailbox;
 mod message;
 mod parent;
 mod ring;
+mod spin;
 #[cfg(test)]
 mod tests;
 mod worker;
@@ -74,4 +75,5 @@ pub(crate) use message::{Bundle, Call, CallHead, Record, Status};
 #[cfg(test)]
 pub(crate) use message::record_head;
 pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};
+pub(crate) use spin::Spinner;
 pub(crate) use worker::{Chunk, WorkerEnd};

@@ -95,8 +95,8 @@ pub(crate) enum Event<'l> {
     Records(Bundle, Turn<'l>),
     /// It has ended; these are the records it had left. Nothing comes after this.
     Ended(Bundle),
-    /// It sent nonsense, or what could not be taken in. It should be killed; [`Event::Ended`]
-    /// still comes, from [`Events::abandon`].
+    /// It sent nonsense, or what could not be taken in. It should be killed, and nothing more be
+    /// received.
     Broken(String),
 }
 
@@ -220,7 +220,7 @@ impl Link {
     /// Whether the worker takes light calls while it has others, and has room for one.
     pub(crate) fn takes_more(&self) -> bool {
         match &self.0 {
-            Way::Process(duct) => duct.writer().used() < MOST_LIGHT_BYTES,
+            Way::Process(duct) => duct.writer().has_less_than(MOST_LIGHT_BYTES),
             Way::Thread(_) => false,
         }
     }
@@ -630,19 +630,6 @@ impl Events {
                 true => bell.sleep(Sleeper::Keeper, None, || duct.has_news()),
                 false => bell.doze(Sleeper::Keeper, || duct.has_news()),
             }
-        }
-    }
-
-    /// Whether its worker is in this process, and [`take`](Events::take) waits.
-    pub(crate) fn are_of_a_thread(&self) -> bool {
-        matches!(self.0, Source::Thread(_))
-    }
-
-    /// The last event of a worker that has ended, whatever is still on its way from it.
-    pub(crate) fn abandon(&self) -> Event<'_> {
-        match &self.0 {
-            Source::Process(_) => Event::Ended(Bundle::empty()),
-            Source::Thread(thread) => thread.abandon(),
         }
     }
 }

@@ -52,18 +52,29 @@ impl Ring {
         self.page.word(self.head_word)
     }
 
+    /// A power of two.
+    #[inline]
     fn size(&self) -> usize {
         self.bytes.len()
     }
 
     /// Where the byte at this count lies, and how many lie behind it in one piece.
+    #[inline]
     fn place(&self, count: u64) -> (usize, usize) {
-        // The remainder is smaller than the size.
-        let inside = (count % self.size() as u64) as usize;
+        // The size is a power of two.
+        let inside = count as usize & (self.size() - 1);
         (self.bytes.start + inside, self.size() - inside)
     }
 
+    /// Has the byte at this count come into the cache along with the word that is looked at next:
+    /// what lies there is read first when the word has changed, and the two come at once.
+    #[inline]
+    fn touch(&self, count: u64) {
+        self.page.touch(self.place(count).0);
+    }
+
     /// How many bytes lie between two counts; none if there cannot be so many.
+    #[inline]
     fn between(&self, head: u64, tail: u64) -> Option<usize> {
         let count = usize::try_from(tail.wrapping_sub(head)).ok()?;
         (count <= self.size()).then_some(count)
@@ -146,6 +157,7 @@ impl UpReader {
     /// Whether there is nothing to take.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
+        self.ring.touch(self.head);
         // SYNC tail.
         self.ring.tail().load(Ordering::SeqCst) == self.head
     }
@@ -183,8 +195,9 @@ struct Header {
 }
 
 const HEADER_BYTES: usize = 12;
-/// Frames begin at multiples of this, so that there is always room for a header.
-const ALIGNMENT: usize = 16;
+/// Frames begin at multiples of this: a small one is in one line of the cache, and there is always
+/// room for a header.
+const ALIGNMENT: usize = 64;
 /// The kind of what is passed over.
 const SKIPPED: u32 = 0;
 
@@ -215,19 +228,53 @@ impl Header {
 pub(super) struct DownWriter {
     ring: Ring,
     tail: u64,
+    /// `head`, as it was last seen: looking takes the line of the cache from the worker.
+    head: u64,
 }
 
 impl DownWriter {
     pub(super) fn new(ring: Ring) -> DownWriter {
-        DownWriter { ring, tail: 0 }
+        DownWriter {
+            ring,
+            tail: 0,
+            head: 0,
+        }
     }
 
-    /// How many bytes were not passed; all of them if the worker lies.
-    pub(super) fn used(&self) -> usize {
-        let head = self.ring.head().load(Ordering::Relaxed);
-        self.ring
-            .between(head, self.tail)
-            .unwrap_or(self.ring.size())
+    /// Whether fewer bytes than this were not passed.
+    pub(super) fn has_less_than(&mut self, bytes: usize) -> bool {
+        self.used() < bytes || {
+            self.look();
+            self.used() < bytes
+        }
+    }
+
+    /// How many bytes were not passed, as far as is known; all of them if the worker lies.
+    fn used(&self) -> usize {
+        let used = self.ring.between(self.head, self.tail);
+        used.unwrap_or(self.ring.size())
+    }
+
+    fn look(&mut self) {
+        // SYNC head: pairs with the store in `DownReader::pass`.
+        self.head = self.ring.head().load(Ordering::Acquire);
+    }
+
+    /// How many bytes are passed over before a frame of so many; `None` if there is no room.
+    fn skip_for(&mut self, bytes: usize) -> Option<usize> {
+        let size = self.ring.size();
+        let (_, in_a_piece) = self.ring.place(self.tail);
+        // An empty ring begins anew now and then, so that calls in turn touch little memory.
+        let is_far = in_a_piece < size / 4 * 3;
+        let fits = bytes <= in_a_piece;
+        if is_far || !fits || self.used() + bytes > size {
+            self.look();
+        }
+        let skipped = match !fits || is_far && self.used() == 0 {
+            true => in_a_piece,
+            false => 0,
+        };
+        (self.used() + skipped + bytes <= size).then_some(skipped)
     }
 
     /// Puts in a frame with the parts as its content, one behind the other, if there is room. `kind`
@@ -235,23 +282,10 @@ impl DownWriter {
     pub(super) fn put(&mut self, kind: u32, parts: &[&[u8]]) -> bool {
         let content: usize = parts.iter().map(|part| part.len()).sum();
         let bytes = (HEADER_BYTES + content).next_multiple_of(ALIGNMENT);
-        // SYNC head: pairs with the store in `DownReader::pass`. The worker may lie: then there is
-        // no room.
-        let head = self.ring.head().load(Ordering::Acquire);
-        let Some(used) = self.ring.between(head, self.tail) else {
+        let Some(skipped) = self.skip_for(bytes).filter(|_| bytes <= u32::MAX as usize) else {
             return false;
         };
-        let room = self.ring.size() - used;
-        let (mut offset, in_a_piece) = self.ring.place(self.tail);
-        // An empty ring begins anew now and then, so that calls in turn touch little memory.
-        let is_cold = used == 0 && in_a_piece < self.ring.size() / 4 * 3;
-        let skipped = match bytes > in_a_piece || is_cold {
-            true => in_a_piece,
-            false => 0,
-        };
-        if skipped + bytes > room || content > u32::MAX as usize {
-            return false;
-        }
+        let (mut offset, _) = self.ring.place(self.tail);
         if skipped > 0 {
             let header = Header {
                 bytes: skipped as u32,
@@ -315,6 +349,7 @@ impl DownReader {
     /// Whether there is something to read.
     #[inline]
     pub(super) fn has_some(&self) -> bool {
+        self.ring.touch(self.head);
         // SYNC tail.
         self.ring.tail().load(Ordering::SeqCst) != self.head
     }

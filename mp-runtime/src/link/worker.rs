@@ -10,10 +10,10 @@ use super::message::{
     self, Call, CallHead, Parts, RECORD_HEAD_BYTES, Status, read_call, record_head,
 };
 use super::ring::{DownReader, Frame, UpWriter};
-use crate::channel::wait::{Eagerness, Wait};
+use super::spin::Spinner;
 use crate::os::{crowd, packet};
 use crate::sync::atomic::{Ordering, fence};
-use crate::wire::{Handles, Inbox, Outbox, Payload};
+use crate::wire::{Encoder, Handles, Inbox, Outbox, Payload};
 use std::sync::Arc;
 
 /// The keeper is not woken by an item that ends sooner than this after the last time, unless the
@@ -37,7 +37,7 @@ struct OfProcess {
     writer: UpWriter,
     inbox: Inbox,
     outbox: Outbox,
-    eagerness: Eagerness,
+    spinner: Spinner,
     /// Those of the call that is being run, until its last item has them.
     handles: Option<Arc<Handles>>,
     woken: Instant,
@@ -91,7 +91,7 @@ impl WorkerEnd {
             lanes,
             inbox,
             outbox,
-            eagerness: Eagerness::default(),
+            spinner: Spinner::default(),
             handles: None,
             woken: Instant::now(),
         }))
@@ -129,25 +129,61 @@ impl WorkerEnd {
         }
     }
 
-    /// Ends an item with what became of it. Gives back the memory of the payload, if it can be used
-    /// again.
+    /// Ends an item with its result, which is in `output`.
     ///
     /// # Errors
     ///
     /// If the parent is gone, or wants nothing more from this worker.
     #[inline]
+    pub(crate) fn end_returned(
+        &mut self,
+        call: CallHead,
+        is_last: bool,
+        output: &mut Encoder,
+    ) -> io::Result<()> {
+        if let Side::Process(process) = &mut self.0
+            && output.is_bare()
+            && RECORD_HEAD_BYTES + output.len() <= MOST_UP_BYTES
+        {
+            process.put(Some(Status::Returned), is_last, output.bytes());
+            process.end(call, is_last);
+            return Ok(());
+        }
+        match output.take() {
+            Ok(payload) => self.end(call, is_last, Status::Returned, payload),
+            Err(error) => {
+                let bytes = error.to_string().into_bytes();
+                let handles = None;
+                let payload = Payload { bytes, handles };
+                self.end(call, is_last, Status::NotEncoded, payload)
+            }
+        }
+    }
+
+    /// Ends an item with what became of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`end_returned`](WorkerEnd::end_returned).
     pub(crate) fn end(
         &mut self,
         call: CallHead,
         is_last: bool,
         status: Status,
         payload: Payload,
-    ) -> io::Result<Vec<u8>> {
+    ) -> io::Result<()> {
         match &mut self.0 {
-            Side::Process(process) => process.end(call, is_last, status, payload),
-            Side::Thread(thread) => thread
-                .end(is_last, status, payload)
-                .map(|()| Vec::new()),
+            Side::Process(process) => {
+                let bytes = RECORD_HEAD_BYTES + payload.bytes.len();
+                if payload.handles.is_some() || bytes > MOST_UP_BYTES {
+                    process.put_apart(is_last, status, &payload)?;
+                } else {
+                    process.put(Some(status), is_last, &payload.bytes);
+                }
+                process.end(call, is_last);
+                Ok(())
+            }
+            Side::Thread(thread) => thread.end(is_last, status, payload),
         }
     }
 
@@ -155,7 +191,7 @@ impl WorkerEnd {
     ///
     /// # Errors
     ///
-    /// As those of [`WorkerEnd::end`].
+    /// As those of [`end_returned`](WorkerEnd::end_returned).
     pub(crate) fn end_call(&mut self, chunk: Chunk, is_cut_short: bool) -> io::Result<()> {
         match &mut self.0 {
             Side::Process(process) => {
@@ -208,7 +244,7 @@ impl OfProcess {
 
     fn wait_for_frame(&self) {
         let reader = &self.reader;
-        if Wait::new().spin(&self.eagerness, || u32::from(reader.has_some())) {
+        if self.spinner.spin(|| reader.has_some()) {
             return;
         }
         let bell = self.lanes.down_bell();
@@ -227,25 +263,13 @@ impl OfProcess {
         go
     }
 
+    /// The record of an item is put.
     #[inline]
-    fn end(
-        &mut self,
-        call: CallHead,
-        is_last: bool,
-        status: Status,
-        payload: Payload,
-    ) -> io::Result<Vec<u8>> {
-        let bytes = RECORD_HEAD_BYTES + payload.bytes.len();
-        if payload.handles.is_some() || bytes > MOST_UP_BYTES {
-            self.end_apart(is_last, status, &payload)?;
-        } else {
-            self.put(Some(status), is_last, &payload.bytes);
-        }
+    fn end(&mut self, call: CallHead, is_last: bool) {
         self.lanes.end(call.is_timed);
         if !is_last {
             self.wake();
         }
-        Ok(payload.bytes)
     }
 
     /// Wakes who waits for results, after an item behind which there are others.
@@ -284,7 +308,7 @@ impl OfProcess {
     /// Sends one record over the connection. If what it refers to cannot be sent, that is its
     /// result.
     #[cold]
-    fn end_apart(&mut self, is_last: bool, status: Status, payload: &Payload) -> io::Result<()> {
+    fn put_apart(&mut self, is_last: bool, status: Status, payload: &Payload) -> io::Result<()> {
         // First, so that somebody receives it meanwhile.
         self.put(None, is_last, &[]);
         fence(Ordering::SeqCst);

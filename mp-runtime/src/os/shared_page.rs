@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::memory::{self, Mapping};
 
@@ -91,6 +91,20 @@ impl SharedPage {
         unsafe { ptr::copy_nonoverlapping(source.as_ptr(), free, count) };
         // SAFETY: so many were just written, and whatever they hold are valid bytes.
         unsafe { to.set_len(to.len() + count) };
+    }
+
+    /// Has the line of the cache with the byte at `offset` come here while something else is waited
+    /// for.
+    ///
+    /// # Panics
+    ///
+    /// If it is not within.
+    #[inline]
+    pub(crate) fn touch(&self, offset: usize) {
+        let place = self.place(offset, 1);
+        // SAFETY: mapped as long as `self` lives; a byte needs no alignment.
+        let byte = unsafe { AtomicU8::from_ptr(place.as_ptr()) };
+        std::hint::black_box(byte.load(Ordering::Relaxed));
     }
 
     /// The `count` bytes at `offset`, where they are.

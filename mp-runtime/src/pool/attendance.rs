@@ -15,7 +15,7 @@
 //!    if it was the last one, looks whether there are workers with something to do, and leaves them
 //!    to their keepers. In the one order of all these steps one of the two, who gives and who stops,
 //!    sees what the other did, and so rule 1 holds.
-//! 4. Who attends looks at the rings for a moment, with pauses ([`Wait`]). If nothing comes it stops
+//! 4. Who attends looks at the rings for a moment, before it sleeps ([`Spinner`]). If nothing comes it stops
 //!    attending, and sleeps: at the ring of the worker that has its item, if it waits for
 //!    one, which then wakes it at once; else until somebody delivers to its job.
 //! 5. Who sleeps sees to it first that no worker has light calls waiting behind a long one while
@@ -29,9 +29,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core};
+use super::few::Few;
 use super::job::{Arrivals, Job, Until};
-use crate::channel::wait::{Eagerness, Wait};
-use crate::link::Link;
+use crate::link::{Link, Spinner};
 
 /// A keeper that found so many results at once naps ...
 const MANY: usize = 8;
@@ -46,14 +46,14 @@ pub(super) struct Attendants {
     pub(super) busy: AtomicUsize,
     /// Counts up whenever another worker has something to do.
     pub(super) epoch: AtomicU64,
-    eagerness: Eagerness,
+    spinner: Spinner,
 }
 
 /// A thread that attends, until this is dropped.
 pub(super) struct Attendance<'c> {
     core: &'c Arc<Core>,
     /// The workers that have something to do, ...
-    links: Vec<(usize, Arc<Link>)>,
+    links: Few<(usize, Arc<Link>)>,
     /// ... when the count was this.
     epoch: u64,
 }
@@ -64,7 +64,7 @@ impl Core {
         self.attendants.attending.fetch_add(1, Ordering::SeqCst);
         Attendance {
             core: self,
-            links: Vec::new(),
+            links: Few::default(),
             // Not looked yet.
             epoch: u64::MAX,
         }
@@ -84,7 +84,7 @@ impl Core {
         }
     }
 
-    fn busy_links(&self) -> Vec<(usize, Arc<Link>)> {
+    fn busy_links(&self) -> Few<(usize, Arc<Link>)> {
         let state = self.state();
         let link = |&index: &usize| Some((index, Arc::clone(state.slots[index].link.as_ref()?)));
         state.busy.iter().filter_map(link).collect()
@@ -98,6 +98,21 @@ impl Core {
             }
             self.wait_until(job, Until::News, None);
         }
+    }
+
+    /// As [`wait_take`](Core::wait_take), by a thread that attends, and does so no longer then.
+    pub(super) fn wait_take_on(
+        self: &Arc<Self>,
+        job: &Arc<Job>,
+        mut attendance: Attendance<'_>,
+    ) -> Arrivals {
+        if attendance.look_for(job, Until::News)
+            && let Some(arrivals) = job.try_take()
+        {
+            return arrivals;
+        }
+        drop(attendance);
+        self.wait_take(job)
     }
 
     /// Attends until this is so of a job, or `deadline` has come.
@@ -180,37 +195,31 @@ impl Attendance<'_> {
     /// Takes what comes until this is so of a job; `false` if nothing comes for a while.
     fn look_for(&mut self, job: &Arc<Job>, until: Until) -> bool {
         let core = self.core;
-        let mut wait = Wait::new();
         loop {
-            if self.take() {
-                wait = Wait::new();
-            }
+            self.take();
             if job.is(until) {
                 return true;
             }
             let is_changed = || self.has_news() || job.is(until);
-            if !wait.spin(&core.attendants.eagerness, || u32::from(is_changed())) {
+            if !core.attendants.spinner.spin(is_changed) {
                 return false;
             }
         }
     }
 
-    /// Takes what is there; tells whether anything was.
-    fn take(&mut self) -> bool {
+    /// Takes what is there.
+    fn take(&mut self) {
         let epoch = self.core.attendants.epoch.load(Ordering::Acquire);
         if epoch != self.epoch {
             self.epoch = epoch;
             self.links = self.core.busy_links();
             self.links.iter().for_each(|(_, link)| link.spare_keeper());
         }
-        let mut any = false;
-        for (index, link) in &self.links {
+        for (index, link) in self.links.iter() {
             if let Some((bundle, turn)) = link.poll() {
-                any = true;
                 self.core.records(*index, &bundle, turn);
             }
         }
-        any
     }
 
     fn has_news(&self) -> bool {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attendance::Attendants;
 use super::callbacks::Callbacks;
+use super::few::Few;
 use super::initializer::Initializer;
 use super::job::{Arrived, Job};
 use super::life::{Ended, Life};
@@ -131,12 +132,12 @@ pub(super) struct State {
 /// What is to be done about a change once no lock is held.
 #[derive(Default)]
 pub(super) struct Aftermath {
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Few<Ended>,
     /// Workers that need not stay, and how they are told.
-    pub(super) stops: Vec<(Arc<Link>, Worker)>,
-    pub(super) calls: Vec<Dispatch>,
+    pub(super) stops: Few<(Arc<Link>, Worker)>,
+    pub(super) calls: Few<Dispatch>,
     /// Workers that have light calls and may sleep.
-    pub(super) wakes: Vec<Arc<Link>>,
+    pub(super) wakes: Few<Arc<Link>>,
 }
 
 /// A call that a worker was given.
@@ -151,7 +152,7 @@ pub(super) struct Dispatch {
 impl From<Ended> for Aftermath {
     fn from(ended: Ended) -> Aftermath {
         Aftermath {
-            ended: vec![ended],
+            ended: ended.into(),
             ..Aftermath::default()
         }
     }
@@ -188,6 +189,13 @@ impl State {
                 .filter(|&index| self.is_idle(index))
                 .collect();
         }
+    }
+
+    /// The worker of a slot has come, and has nothing to do. The first of the slots gets the first
+    /// work.
+    pub(super) fn arrives(&mut self, index: usize) {
+        self.rests(index);
+        self.idle.sort_unstable_by(|one, other| other.cmp(one));
     }
 
     /// Whether a worker that is wanted has nothing to do.
@@ -432,8 +440,17 @@ impl Core {
             inline::run(self, job, &piece);
             return Ok(());
         }
-        state.life.enqueue(job, piece);
-        self.settle(state, Aftermath::default());
+        let mut aftermath = Aftermath::default();
+        if !state.life.has_waiting() && state.has_idle() {
+            // As `settle` would, without a queue for one.
+            if let Some(index) = state.idle.pop() {
+                let chunk = Some((Arc::clone(job), piece));
+                self.give(&mut state, index, chunk, &mut aftermath);
+            }
+        } else {
+            state.life.enqueue(job, piece);
+        }
+        self.settle(state, aftermath);
         Ok(())
     }
 
@@ -641,7 +658,7 @@ impl Core {
             }
             self.changed.notify_all();
             let aftermath = Aftermath {
-                ended,
+                ended: ended.into_iter().collect(),
                 ..Aftermath::default()
             };
             self.settle(state, aftermath);
@@ -728,7 +745,7 @@ impl Core {
             self.changed.notify_all();
         }
         // Under the lock: each item is in one place whenever somebody counts.
-        for ended in &aftermath.ended {
+        for ended in aftermath.ended.iter() {
             self.counters.count(ended);
         }
         drop(state);
@@ -775,7 +792,7 @@ impl Core {
     fn assign(&self, state: &mut State, aftermath: &mut Aftermath) {
         while state.life.has_waiting() && state.has_idle() {
             if let Some(index) = state.idle.pop() {
-                self.give(state, index, aftermath);
+                self.give(state, index, None, aftermath);
             }
         }
         let mut tries = 0;
@@ -787,13 +804,19 @@ impl Core {
                 false => tries + 1,
             };
             if tries == 0 {
-                self.give(state, index, aftermath);
+                self.give(state, index, None, aftermath);
             }
         }
     }
 
-    /// Gives a worker the next chunk.
-    fn give(&self, state: &mut State, index: usize, aftermath: &mut Aftermath) {
+    /// Gives a worker a chunk, the next one or this.
+    fn give(
+        &self,
+        state: &mut State,
+        index: usize,
+        chunk: Option<(Arc<Job>, Piece)>,
+        aftermath: &mut Aftermath,
+    ) {
         let slot = &mut state.slots[index];
         let Some(link) = slot.link.clone() else {
             return;
@@ -801,8 +824,12 @@ impl Core {
         let most = slot.tasks_left.unwrap_or(usize::MAX);
         let number = link.next_number();
         let is_first = state.life.hand(index).is_none();
-        let Some(hand) = state.life.assign(index, state.target, most, number) else {
-            return;
+        let hand = match chunk {
+            Some((job, piece)) => state.life.hand_out(index, job, piece, number),
+            None => match state.life.assign(index, state.target, most, number) {
+                Some(hand) => hand,
+                None => return,
+            },
         };
         let count = hand.piece.range.len();
         if let Some(left) = &mut slot.tasks_left {

@@ -248,7 +248,7 @@ impl Core {
         slot.link = Some(link);
         slot.stage = Stage::Ready;
         slot.tasks_left = self.config.max_tasks;
-        state.rests(index);
+        state.arrives(index);
         let slot = &mut state.slots[index];
         let is_first = std::mem::take(&mut slot.is_opening);
         state.restarts += usize::from(!is_first);

@@ -1,6 +1,5 @@
 //! One call of the pool's methods, and the results that have come for it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::as_completed::Finished;
 use super::core::{Core, of_another_process};
+use super::few::Few;
 use super::options::TaskOptions;
 use super::progress::Meter;
 use super::stats::Counters;
@@ -158,7 +158,7 @@ pub(super) enum Until {
 
 #[derive(Default)]
 struct Results {
-    queue: VecDeque<Arrived>,
+    queue: Few<Arrived>,
     /// How many items have arrived in all.
     count: usize,
     /// How many will, once that is known.
@@ -166,6 +166,8 @@ struct Results {
     /// Whether an item has failed, as far as that is known without decoding.
     has_failed: bool,
     waker: Option<Waker>,
+    /// How many threads wait for it without a worker to look at.
+    waiting: usize,
     /// Where somebody sleeps who waits for it.
     sleeps_at: Option<Arc<Link>>,
     /// Told when the last one has arrived.
@@ -175,7 +177,7 @@ struct Results {
 
 /// What was taken of a job's results.
 pub(super) struct Arrivals {
-    pub(super) outcomes: VecDeque<Arrived>,
+    pub(super) outcomes: Few<Arrived>,
     /// Whether these are the last ones.
     pub(super) are_last: bool,
 }
@@ -288,6 +290,11 @@ impl Job {
         self.chunk_size.store(better, Ordering::Relaxed);
     }
 
+    /// Says that there will be one result, before anybody knows of the job.
+    pub(super) fn expect_one(&self) {
+        self.results().expected = Some(1);
+    }
+
     /// Says how many results there will be.
     pub(super) fn expect(self: &Arc<Self>, count: usize) {
         if let Some(meter) = &self.meter {
@@ -320,7 +327,7 @@ impl Job {
         for arrived in arrived {
             results.count += arrived.len();
             results.has_failed |= matches!(arrived, Arrived::Failed(..));
-            results.queue.push_back(arrived);
+            results.queue.push(arrived);
         }
         if results.count == before {
             return;
@@ -344,8 +351,12 @@ impl Job {
             false if results.has_failed => results.follower.clone(),
             false => None,
         };
+        let has_waiters = results.waiting > 0;
         drop(results);
-        self.arrived.notify_all();
+        // Telling nobody would be a system call all the same.
+        if has_waiters {
+            self.arrived.notify_all();
+        }
         if let Some(link) = sleeps_at {
             link.wake_waiters();
         }
@@ -405,6 +416,7 @@ impl Job {
     /// Waits until this is so, or `deadline` has come.
     pub(super) fn wait(&self, until: Until, deadline: Option<Instant>) {
         let mut results = self.results();
+        results.waiting += 1;
         while !results.are(until) {
             results = match deadline {
                 None => self
@@ -414,13 +426,14 @@ impl Job {
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        return;
+                        break;
                     }
                     let woken = self.arrived.wait_timeout(results, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
+        results.waiting -= 1;
     }
 
     /// Sleeps at a worker's ring until this is so, or the worker has put something there, or

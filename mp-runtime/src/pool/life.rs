@@ -50,6 +50,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::few::Few;
 use super::job::{Arrived, Job};
 use super::queue::Queue;
 use super::segment::Piece;
@@ -63,10 +64,7 @@ const MAX_UNSTARTED: u32 = 10;
 /// What ended, of one job.
 pub(super) struct Ended {
     pub(super) job: Arc<Job>,
-    /// What came first, mostly all of it, ...
-    first: Option<Arrived>,
-    /// ... and the rest.
-    more: Vec<Arrived>,
+    arrived: Few<Arrived>,
     /// What ended with one and the same error: this takes no longer for a million items.
     failed: Option<(VecDeque<Piece>, Error)>,
     /// What is left of a hand, to be freed when no lock is held.
@@ -74,11 +72,10 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    pub(super) fn of(job: &Arc<Job>, arrived: Option<Arrived>) -> Ended {
+    fn of(job: &Arc<Job>) -> Ended {
         Ended {
             job: Arc::clone(job),
-            first: arrived,
-            more: Vec::new(),
+            arrived: Few::default(),
             failed: None,
             remains: None,
         }
@@ -86,34 +83,16 @@ impl Ended {
 
     /// All that arrived of a job.
     pub(super) fn of_all(job: &Arc<Job>, arrived: impl IntoIterator<Item = Arrived>) -> Ended {
-        let mut ended = Ended::of(job, None);
-        arrived.into_iter().for_each(|arrived| ended.push(arrived));
+        let mut ended = Ended::of(job);
+        ended.arrived.extend(arrived);
         ended
     }
 
     fn failed(job: &Arc<Job>, pieces: VecDeque<Piece>, error: &Error) -> Ended {
         Ended {
             failed: Some((pieces, error.clone())),
-            ..Ended::of(job, None)
+            ..Ended::of(job)
         }
-    }
-
-    fn push(&mut self, arrived: Arrived) {
-        match &self.first {
-            None => self.first = Some(arrived),
-            Some(_) => self.more.push(arrived),
-        }
-    }
-
-    fn last(&mut self) -> Option<&mut Arrived> {
-        match self.more.is_empty() {
-            true => self.first.as_mut(),
-            false => self.more.last_mut(),
-        }
-    }
-
-    fn arrived(&self) -> impl Iterator<Item = &Arrived> {
-        self.first.iter().chain(&self.more)
     }
 
     /// How many items the chunk had that it is the end of.
@@ -122,7 +101,7 @@ impl Ended {
     }
 
     fn is_empty(&self) -> bool {
-        self.first.is_none() && self.failed.is_none() && self.remains.is_none()
+        self.arrived.is_empty() && self.failed.is_none() && self.remains.is_none()
     }
 
     /// How many items have a result, and how many failed.
@@ -133,7 +112,7 @@ impl Ended {
             Arrived::Failed(..) => (done, failed + 1),
             Arrived::Done(answers) => (done + answers.len(), failed),
         };
-        self.arrived().fold((0, failed), count)
+        self.arrived.iter().fold((0, failed), count)
     }
 
     /// Brings all of it to whoever waits for it.
@@ -142,7 +121,7 @@ impl Ended {
             let numbers = pieces.iter().flat_map(Piece::numbers);
             numbers.map(|number| Arrived::Failed(number, error.clone()))
         });
-        let arrived = self.first.into_iter().chain(self.more).chain(failed);
+        let arrived = self.arrived.into_iter().chain(failed);
         self.job.deliver(arrived);
     }
 }
@@ -183,7 +162,7 @@ pub(super) enum Doom {
 /// What a worker's records did.
 #[derive(Default)]
 pub(super) struct Progress {
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Few<Ended>,
     /// How many hands have come to their end, ...
     pub(super) hands: usize,
     /// ... and how many items have.
@@ -237,7 +216,7 @@ impl Hand {
     }
 
     /// Takes the record of the next item.
-    fn take_in(&mut self, record: &Record, bundle: &Bundle, who: &Who, ended: &mut Ended) -> bool {
+    fn take_in(&mut self, record: &Record, bundle: &Bundle, who: &Who, ended: &mut Few<Arrived>) -> bool {
         let Some(number) = self.next_number() else {
             return false;
         };
@@ -246,7 +225,7 @@ impl Hand {
         let arrived = match &self.doom {
             Some(Doom::Cancelled(error)) => Arrived::Failed(number, error.clone()),
             _ if record.status == Status::Returned => {
-                if let Some(Arrived::Done(answers)) = ended.last()
+                if let Some(Arrived::Done(answers)) = ended.last_mut()
                     && !bundle.is_of_one()
                 {
                     answers.extend();
@@ -265,7 +244,7 @@ impl Hand {
     }
 
     /// Everything that has not ended ends with this error.
-    fn fail(&mut self, error: &Error, ended: &mut Ended) {
+    fn fail(&mut self, error: &Error, ended: &mut Few<Arrived>) {
         let rest = self.piece.rest(self.piece.range.start + self.done);
         self.done = self.piece.range.len();
         rest.numbers()
@@ -345,10 +324,21 @@ impl Life {
         most: usize,
         call: u32,
     ) -> Option<&Hand> {
+        let (job, piece) = self.queue.next(workers, most)?;
+        Some(self.hand_out(slot, job, piece, call))
+    }
+
+    /// Gives the worker of `slot` a chunk more that did not wait, as the call of this number.
+    pub(super) fn hand_out(
+        &mut self,
+        slot: usize,
+        job: Arc<Job>,
+        piece: Piece,
+        call: u32,
+    ) -> &Hand {
         if self.hands.len() <= slot {
             self.hands.resize_with(slot + 1, VecDeque::new);
         }
-        let (job, piece) = self.queue.next(workers, most)?;
         let hands = &mut self.hands[slot];
         hands.push_back(Hand {
             call,
@@ -358,7 +348,7 @@ impl Life {
             doom: None,
             is_abandoned: false,
         });
-        hands.back()
+        &hands[hands.len() - 1]
     }
 
     /// The worker of `slot` has begun the call of this number, and will begin none behind it that it
@@ -397,7 +387,7 @@ impl Life {
                 return progress;
             }
             let who = who(hand);
-            let mut ended = Ended::of(&hand.job, None);
+            let mut ended = Ended::of(&hand.job);
             let before = hand.done;
             let mut has_ended = false;
             while !has_ended && let Some(record) = records.next() {
@@ -408,8 +398,8 @@ impl Life {
                         Some(Doom::Cancelled(error)) => error.clone(),
                         _ => who.left_out(),
                     };
-                    hand.fail(&error, &mut ended);
-                } else if !hand.take_in(&record, bundle, &who, &mut ended) {
+                    hand.fail(&error, &mut ended.arrived);
+                } else if !hand.take_in(&record, bundle, &who, &mut ended.arrived) {
                     progress.nonsense = Some("it answered more than it was asked");
                 }
                 if has_ended != (hand.left() == 0) {
@@ -481,21 +471,22 @@ impl Life {
         let who = who(&hand);
         let running = running.filter(|running| hand.is_running(running));
         let has_begun = running.is_some() || hand.done > 0;
-        let mut ended = Ended::of(&hand.job, None);
+        let mut ended = Ended::of(&hand.job);
         if let Some(Doom::Cancelled(error)) = &hand.doom {
             let error = error.clone();
-            hand.fail(&error, &mut ended);
+            hand.fail(&error, &mut ended.arrived);
         } else if let Some(number) = hand.next_number() {
             let was_running = running.is_some_and(|running| running.place == hand.done);
             let (failed, again) = divide(&hand, number, was_running);
             if failed {
                 let who = who.of(hand.job.is_mapped.then_some(number));
                 let error = failure(hand.doom.as_ref(), was_running, who);
-                ended.push(Arrived::Failed(number, error));
+                ended.arrived.push(Arrived::Failed(number, error));
             }
             if hand.is_abandoned {
                 let numbers = again.iter().flat_map(Piece::numbers);
-                numbers.for_each(|number| ended.push(Arrived::Failed(number, who.left_out())));
+                let left_out = |number| Arrived::Failed(number, who.left_out());
+                ended.arrived.extend(numbers.map(left_out));
             } else {
                 for piece in again.into_iter().rev() {
                     self.queue.push_front(&hand.job, piece);

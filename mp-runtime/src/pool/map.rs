@@ -56,6 +56,7 @@ impl Feed {
 
     /// Adds an item; tells whether a segment was submitted with it. An item that cannot be encoded
     /// is delivered as that error.
+    #[inline]
     pub(super) fn push<F: ProcessFn>(&mut self, args: F::Args) -> bool {
         let number = self.count;
         let encoded = self.builder.push::<F>(number, args);
@@ -111,7 +112,9 @@ impl Feed {
 
     /// Whether enough is on its way, `taken` results having come back.
     fn is_ahead(&mut self, taken: usize) -> bool {
-        self.prune();
+        if self.live_bytes >= WINDOW_BYTES {
+            self.prune();
+        }
         let ahead = self.count - taken;
         ahead >= WINDOW_ITEMS
             || self.live_bytes >= WINDOW_BYTES && ahead >= 2 * self.core.worker_count()

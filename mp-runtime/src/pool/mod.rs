@@ -27,6 +27,7 @@ mod builder;
 mod callbacks;
 mod core;
 mod crew;
+mod few;
 mod global;
 mod imap;
 mod initializer;

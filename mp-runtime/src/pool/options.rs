@@ -11,6 +11,7 @@ use super::map;
 #[cfg(feature = "indicatif")]
 use super::progress::Step;
 use super::progress::{Meter, Progress};
+use super::task;
 use crate::error::Error;
 use crate::registry::ProcessFn;
 
@@ -222,6 +223,12 @@ impl<'p> WithOptions<'p> {
         Ok(Arc::new(job))
     }
 
+    fn single_job<F: ProcessFn>(&self) -> Result<Arc<Job>, Error> {
+        let job = self.job::<F>(Chunking::Fixed(1), false, Some(1))?;
+        job.expect_one();
+        Ok(job)
+    }
+
     fn lazy_job<F: ProcessFn>(&self, count: Option<usize>) -> Result<Arc<Job>, Error> {
         let job = self.job::<F>(Chunking::Fixed(1), true, count)?;
         job.attend();
@@ -300,9 +307,8 @@ impl<'p> WithOptions<'p> {
     /// As there.
     pub fn apply<F: ProcessFn>(&self, function: F, args: F::Args) -> Result<F::Output, Error> {
         let _ = function;
-        let job = self.job::<F>(Chunking::Fixed(1), false, Some(1))?;
-        let (task, _attendance) = Task::of_one::<F>(self.core, job, args, true)?;
-        task.join()
+        let job = self.single_job::<F>()?;
+        task::apply::<F>(self.core, &job, args)
     }
 
     /// See [`Pool::submit`](super::Pool::submit).
@@ -328,8 +334,7 @@ impl<'p> WithOptions<'p> {
         _function: F,
         args: F::Args,
     ) -> Result<Task<F::Output>, Error> {
-        let job = self.job::<F>(Chunking::Fixed(1), false, Some(1))?;
-        Task::of_one::<F>(self.core, job, args, false).map(|(task, _)| task)
+        Task::of_one::<F>(self.core, self.single_job::<F>()?, args)
     }
 
     /// See [`Pool::submit_map`](super::Pool::submit_map).

@@ -36,6 +36,7 @@ use std::thread::{self, ThreadId};
 
 use super::callbacks::Callbacks;
 use super::core::Core;
+use super::few::Few;
 use super::job::{Arrivals, Arrived, Follower, Job};
 use super::slot;
 use crate::error::{Error, ErrorKind};
@@ -43,7 +44,7 @@ use crate::os::thread::contained;
 
 /// Makes a result of what arrives.
 pub(super) trait Gather<R>: Send {
-    fn add(&mut self, arrived: VecDeque<Arrived>);
+    fn add(&mut self, arrived: Few<Arrived>);
     /// The result, once what has arrived decides it.
     fn take(&mut self, is_complete: bool) -> Option<Result<R, Error>>;
 }

@@ -2,6 +2,7 @@
 //! for the end of a long one.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::job::Job;
@@ -14,11 +15,30 @@ const VOID_TURNS: usize = 64;
 #[derive(Clone, Default)]
 pub(super) struct Queue {
     /// By the key of the job.
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Waiting, BuildHasherDefault<KeyHasher>>,
     /// Turns, and whose they are. That of a job that waits no more is void, and is passed over.
     turns: VecDeque<(u64, u64)>,
     last_turn: u64,
     item_count: usize,
+}
+
+/// Keys are counted up, so that their bits are as good as any.
+#[derive(Clone, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        // Fibonacci hashing: the table looks at the highest bits as well (Knuth, 6.4).
+        self.0 = (self.0 ^ key).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 #[derive(Clone)]

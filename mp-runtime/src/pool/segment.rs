@@ -1,11 +1,15 @@
 //! Encoded items.
 
 use std::ops::Range;
+use std::slice;
 use std::sync::Arc;
 
 use crate::link::{Call, CallHead};
 use crate::registry::ProcessFn;
-use crate::wire::{EncodeError, Encoder, Ends, Handles};
+use crate::wire::{self, EncodeError, Encoder, Handles};
+
+/// Memory for an item of a few numbers is asked for at once.
+const ITEM_BYTES: usize = 48;
 
 /// A segment is closed when it has so many bytes.
 const SEGMENT_BYTES: usize = 256 << 10;
@@ -22,13 +26,32 @@ const SEGMENT_REGIONS: usize = 16;
 pub(super) struct Segment {
     /// The place of the first one in what was mapped over; the others follow.
     first: usize,
-    /// Where the bytes of each end.
-    positions: Vec<usize>,
-    bytes: Arc<Vec<u8>>,
+    ends: Ends,
+    bytes: Vec<u8>,
     pub(super) handles: Option<Arc<Handles>>,
 }
 
+/// Where the bytes of each item end.
+#[derive(Debug)]
+enum Ends {
+    One(usize),
+    Many(Vec<usize>),
+}
+
+impl AsRef<[u8]> for Segment {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Segment {
+    fn positions(&self) -> &[usize] {
+        match &self.ends {
+            Ends::One(end) => slice::from_ref(end),
+            Ends::Many(ends) => ends,
+        }
+    }
+
     /// The place of the item at `position` in what was mapped over.
     pub(super) fn number(&self, position: usize) -> usize {
         self.first + position
@@ -38,16 +61,16 @@ impl Segment {
     fn start(&self, position: usize) -> usize {
         position
             .checked_sub(1)
-            .map_or(0, |before| self.positions[before])
+            .map_or(0, |before| self.positions()[before])
     }
 
     /// The encoded arguments of the item at `position`.
     pub(super) fn args(&self, position: usize) -> &[u8] {
-        &self.bytes[self.start(position)..self.positions[position]]
+        &self.bytes[self.start(position)..self.positions()[position]]
     }
 
     pub(super) fn len(&self) -> usize {
-        self.positions.len()
+        self.positions().len()
     }
 
     /// Every item has its result: parts of arrays, which only the last one can have, come back.
@@ -66,15 +89,17 @@ impl Segment {
 #[derive(Default)]
 pub(super) struct SegmentBuilder {
     first: usize,
-    /// Where the bytes of each end.
+    /// Where the bytes of each end, but for the last one.
     positions: Vec<usize>,
+    count: usize,
     encoder: Encoder,
-    ends: Option<Ends>,
+    ends: Option<wire::Ends>,
 }
 
 impl SegmentBuilder {
     /// Adds an item, whose place follows that of the one before; if it cannot be encoded, or panics,
     /// the segment is as before, and has to be taken before another is added.
+    #[inline]
     pub(super) fn push<F: ProcessFn>(
         &mut self,
         number: usize,
@@ -92,6 +117,7 @@ impl SegmentBuilder {
         }
 
         let (bytes, loans) = (self.encoder.len(), self.encoder.loans().len());
+        self.encoder.reserve(ITEM_BYTES);
         let mut item = Rewind {
             encoder: &mut self.encoder,
             bytes,
@@ -99,29 +125,32 @@ impl SegmentBuilder {
         };
         F::__encode(&args, item.encoder)?;
         drop(args);
-        Handles::check_loans(&item.encoder.loans()[loans..])?;
-        self.ends = item.encoder.take_ends()?;
+        if !item.encoder.is_bare() {
+            Handles::check_loans(&item.encoder.loans()[loans..])?;
+            self.ends = item.encoder.take_ends()?;
+        }
         item.encoder.end_item()?;
         item.bytes = item.encoder.len();
         item.loans = item.encoder.loans().len();
         drop(item);
-        if self.positions.is_empty() {
-            self.first = number;
+        match self.count {
+            0 => self.first = number,
+            _ => self.positions.push(bytes),
         }
-        debug_assert_eq!(number, self.first + self.positions.len());
-        self.positions.push(self.encoder.len());
+        debug_assert_eq!(number, self.first + self.count);
+        self.count += 1;
         Ok(())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.positions.is_empty()
+        self.count == 0
     }
 
     /// Whether it should be closed: at `count` items, when it is large or refers to much shared
     /// memory (all of it goes with each part of the segment), and after an item with handles of
     /// `ipc-channel`, open files or parts of arrays, which are kept as long as its segment.
     pub(super) fn is_full(&self, count: usize) -> bool {
-        self.positions.len() >= count
+        self.count >= count
             || self.encoder.len() >= SEGMENT_BYTES
             || self.ends.is_some()
             || self.encoder.has_files()
@@ -133,15 +162,23 @@ impl SegmentBuilder {
     pub(super) fn take(&mut self) -> Arc<Segment> {
         let SegmentBuilder {
             first,
-            positions,
+            mut positions,
             encoder,
             ends,
+            count,
         } = std::mem::take(self);
         let (bytes, cargo) = encoder.into_parts();
+        let item_ends = match count {
+            1 => Ends::One(bytes.len()),
+            _ => {
+                positions.push(bytes.len());
+                Ends::Many(positions)
+            }
+        };
         Arc::new(Segment {
             first,
-            positions,
-            bytes: Arc::new(bytes),
+            ends: item_ends,
+            bytes,
             handles: Handles::of(ends, cargo).map(Arc::new),
         })
     }
@@ -205,7 +242,7 @@ impl Piece {
         let middle = start + count.min(end - start);
         let most = self.segment.start(start) + CHUNK_BYTES;
         let fits = |position: &usize| *position <= most;
-        let positions = &self.segment.positions[start..middle];
+        let positions = &self.segment.positions()[start..middle];
         match positions.last() {
             Some(last) if !fits(last) => {
                 let fitting = positions.partition_point(fits);
@@ -231,8 +268,9 @@ impl Piece {
     pub(super) fn call(&self, head: CallHead) -> Call {
         let segment = &self.segment;
         let range = segment.start(self.range.start)..segment.start(self.range.end);
-        let ends = &segment.positions[self.range.clone()];
-        Call::new(head, ends, Arc::clone(&segment.bytes), range)
+        let ends = &segment.positions()[self.range.clone()];
+        let segment: Arc<Segment> = Arc::clone(segment);
+        Call::new(head, ends, segment, range)
     }
 
     /// The places of its items in what was mapped over.

@@ -1,6 +1,5 @@
 //! The handle of what was submitted.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::attendance::Attendance;
 use super::core::Core;
+use super::few::Few;
 use super::job::{Arrived, Job, Reader, Until, Watcher};
 use super::map::{Feed, Gathered};
 use super::promise::{Gather, Promise};
-use super::segment::SegmentBuilder;
-use crate::error::{Error, ErrorKind};
+use super::segment::{Segment, SegmentBuilder};
+use crate::error::Error;
 use crate::os::event_fd::EventFd;
 use crate::os::thread::contained;
 use crate::process::not_encoded;
@@ -55,7 +54,7 @@ struct One<R> {
 }
 
 impl<R: Send> Gather<R> for One<R> {
-    fn add(&mut self, arrived: VecDeque<Arrived>) {
+    fn add(&mut self, arrived: Few<Arrived>) {
         let One { result, reader } = self;
         for arrived in arrived {
             reader.read_each(arrived, |_, outcome| *result = Some(outcome));
@@ -73,7 +72,7 @@ struct Many<R> {
 }
 
 impl<R: Send> Gather<Vec<R>> for Many<R> {
-    fn add(&mut self, arrived: VecDeque<Arrived>) {
+    fn add(&mut self, arrived: Few<Arrived>) {
         if let Some(gathered) = &mut self.gathered {
             gathered.add(arrived);
         }
@@ -95,34 +94,24 @@ impl<R: Send> Gather<Vec<R>> for Many<R> {
 }
 
 impl<R> Task<R> {
-    /// Submits one call. If somebody is about to wait for it, this thread attends from before that
-    /// on, until what this gives is dropped.
-    pub(super) fn of_one<'c, F: ProcessFn<Output = R>>(
-        core: &'c Arc<Core>,
+    pub(super) fn of_one<F: ProcessFn<Output = R>>(
+        core: &Arc<Core>,
         job: Arc<Job>,
         args: F::Args,
-        is_awaited: bool,
-    ) -> Result<(Task<R>, Option<Attendance<'c>>), Error>
+    ) -> Result<Task<R>, Error>
     where
         R: Send + 'static,
     {
-        let mut builder = SegmentBuilder::default();
-        if let Err(error) = builder.push::<F>(0, args) {
-            return Err(not_encoded(job.function, job.place(0), &error));
-        }
-        let attendance = (is_awaited && core.has_rings()).then(|| core.attend());
-        job.expect(1);
-        core.submit_alone(&job, builder.take())?;
+        core.submit_alone(&job, encode::<F>(&job, args)?)?;
         let gather = One {
             result: None,
             reader: job.reader(F::__decode),
         };
-        let task = Task {
+        Ok(Task {
             core: Arc::clone(core),
             job,
             promise: Promise::new(Box::new(gather), core.callbacks()),
-        };
-        Ok((task, attendance))
+        })
     }
 
     /// Whether its result is there, so that [`join`](Task::join) does not wait.
@@ -326,6 +315,43 @@ impl<R: Send + 'static> Task<Vec<R>> {
             promise: Promise::new(Box::new(gather), core.callbacks()),
         })
     }
+}
+
+/// Calls once, waits and returns the result. This thread attends from before the call is given to a
+/// worker.
+pub(super) fn apply<F: ProcessFn>(
+    core: &Arc<Core>,
+    job: &Arc<Job>,
+    args: F::Args,
+) -> Result<F::Output, Error> {
+    let segment = encode::<F>(job, args)?;
+    let reader = job.reader(F::__decode);
+    job.attend();
+    let mut attendance = core.has_rings().then(|| core.attend());
+    core.submit_alone(job, segment)?;
+    let mut result = None;
+    loop {
+        job.require_owner()?;
+        let arrivals = match attendance.take() {
+            Some(attendance) => core.wait_take_on(job, attendance),
+            None => core.wait_take(job),
+        };
+        for arrived in arrivals.outcomes {
+            reader.read_each(arrived, |_, outcome| result = Some(outcome));
+        }
+        if let Some(result) = result {
+            return result;
+        }
+    }
+}
+
+/// The arguments of a single call.
+fn encode<F: ProcessFn>(job: &Job, args: F::Args) -> Result<Arc<Segment>, Error> {
+    let mut builder = SegmentBuilder::default();
+    builder
+        .push::<F>(0, args)
+        .map_err(|error| not_encoded(job.function, job.place(0), &error))?;
+    Ok(builder.take())
 }
 
 impl<R> Future for Task<R> {

@@ -66,11 +66,6 @@ pub(crate) struct Answers {
 }
 
 impl Answers {
-    /// The number of the item of the next one.
-    pub(crate) fn number(&self) -> usize {
-        self.number
-    }
-
     /// How many are left.
     pub(crate) fn len(&self) -> usize {
         self.count
@@ -82,6 +77,7 @@ impl Answers {
     }
 
     /// Reads each value, in order.
+    #[inline]
     pub(crate) fn decode<R>(
         mut self,
         read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
@@ -99,13 +95,11 @@ impl Answers {
                     take(number, result.map_err(|error| self.of(number).not_decoded(&error)));
                 }
             }));
-            let panicked = decoded.err().map(panicked);
-            if let Some(message) = &panicked {
-                let number = self.number + done;
-                take(number, Err(self.of(number).not_decoded(message)));
-                done += 1;
-            }
-            self.skip(done);
+            let Err(panic) = decoded else { return };
+            let number = self.number + done;
+            let message = panicked(panic);
+            take(number, Err(self.of(number).not_decoded(&message)));
+            self.skip(done + 1);
         }
     }
 

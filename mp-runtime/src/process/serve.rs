@@ -8,7 +8,7 @@ use super::info::AsWorker;
 use super::{ProcessInfo, Role, panic};
 use crate::link::{Chunk, Record, Reply, Status, WorkerEnd};
 use crate::registry::{Call, CallError, Catalogue, Function};
-use crate::wire::{Handles, Payload};
+use crate::wire::{Encoder, Handles, Payload};
 
 /// Memory that a result was written into is kept for the next one up to this size.
 const KEPT_BYTES: usize = 64 << 10;
@@ -21,9 +21,9 @@ pub(super) fn serve(mut end: WorkerEnd, catalogue: &'static Catalogue, role: Rol
 
 /// Runs calls until there are no more.
 pub(super) fn run_calls(end: &mut WorkerEnd, catalogue: &'static Catalogue, role: Role) {
-    let mut buffer = Vec::new();
+    let mut encoder = Box::default();
     while let Some(chunk) = end.next() {
-        if run_chunk(end, catalogue, chunk, &mut buffer).is_err() {
+        if run_chunk(end, catalogue, chunk, &mut encoder).is_err() {
             // The parent is gone, and the lifeline's thread is about to end this process; or this
             // is a thread that was let go of.
             break;
@@ -45,8 +45,14 @@ pub(crate) fn run_here(
 ) -> (Record, Reply) {
     panic::install_hook();
     let _worker = AsWorker::begin(info);
-    let call = Call::new(args, handles, Vec::new(), is_initializer);
-    let (status, payload) = run_item(function, call);
+    let call = Call::new(args, handles, Box::default(), is_initializer);
+    let (status, payload) = match run_item(function, call) {
+        Ok(mut output) => match output.take() {
+            Ok(payload) => (Status::Returned, payload),
+            Err(error) => (Status::NotEncoded, text(error.to_string())),
+        },
+        Err(failed) => failed,
+    };
     let record = Record {
         status,
         is_last: true,
@@ -59,7 +65,7 @@ fn run_chunk(
     end: &mut WorkerEnd,
     catalogue: &'static Catalogue,
     chunk: Chunk,
-    buffer: &mut Vec<u8>,
+    encoder: &mut Box<Encoder>,
 ) -> std::io::Result<()> {
     let head = chunk.head();
     let function = catalogue.function(head.function);
@@ -73,35 +79,47 @@ fn run_chunk(
         // While the last one runs it alone has what its handles stand for.
         let is_last = items.peek().is_none();
         let handles = end.handles(is_last);
-        let (status, payload) = match function {
+        let outcome = match function {
             Some(function) => {
-                let buffer = std::mem::take(buffer);
-                let call = Call::new(args, handles, buffer, head.is_initializer);
-                run_item(function, call)
+                let output = std::mem::take(encoder);
+                run_item(
+                    function,
+                    Call::new(args, handles, output, head.is_initializer),
+                )
             }
-            None => (
+            None => Err((
                 Status::NotDecoded,
                 text(format!("there is no function {}", head.function)),
-            ),
+            )),
         };
-        *buffer = end.end(head, is_last, status, payload)?;
-        if buffer.capacity() > KEPT_BYTES {
-            *buffer = Vec::new();
+        match outcome {
+            Ok(output) => {
+                *encoder = output;
+                end.end_returned(head, is_last, encoder)?;
+                match encoder.capacity() > KEPT_BYTES {
+                    true => *encoder = Box::default(),
+                    false => encoder.clear(),
+                }
+            }
+            Err((status, payload)) => end.end(head, is_last, status, payload)?,
         }
-        buffer.clear();
     }
     drop(items);
     end.end_call(chunk, is_cut_short)
 }
 
+/// Gives the result, or what kept the function from returning one.
 #[inline]
-fn run_item(function: &Function, mut call: Call<'_>) -> (Status, Payload) {
+fn run_item(
+    function: &Function,
+    mut call: Call<'_>,
+) -> Result<Box<Encoder>, (Status, Payload)> {
     let called = panic::catch(move || {
         (function.run)(&mut call)?;
         call.into_output()
     });
-    match called {
-        Ok(Ok(output)) => (Status::Returned, output),
+    Err(match called {
+        Ok(Ok(output)) => return Ok(output),
         Ok(Err(CallError::Decode(error))) => (Status::NotDecoded, text(error.to_string())),
         Ok(Err(CallError::Encode(error))) => (Status::NotEncoded, text(error.to_string())),
         Ok(Err(CallError::Refused(reason))) => (Status::Refused, text(reason)),
@@ -110,7 +128,7 @@ fn run_item(function: &Function, mut call: Call<'_>) -> (Status, Payload) {
             let payload = Payload::encode(|to| to.value(&parts));
             (Status::Panicked, payload.unwrap_or_default())
         }
-    }
+    })
 }
 
 fn text(reason: String) -> Payload {

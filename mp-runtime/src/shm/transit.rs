@@ -94,6 +94,20 @@ pub(crate) struct Departure {
     pub(crate) parcels: Vec<Parcel>,
 }
 
+impl Departure {
+    /// Whether no handle was noted.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        let Cargo {
+            regions,
+            files,
+            loans,
+            ..
+        } = &self.cargo;
+        self.parcels.is_empty() && regions.is_empty() && files.is_empty() && loans.is_empty()
+    }
+}
+
 /// What a handle refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parcel {
@@ -208,6 +222,7 @@ impl Parcel {
 pub(crate) struct NotTaken;
 
 /// Writes the parcels of an item behind its bytes.
+#[inline]
 pub(crate) fn write_trailer(to: &mut Vec<u8>, parcels: &[Parcel]) {
     if parcels.is_empty() {
         to.push(NO_PARCELS);
@@ -222,6 +237,7 @@ pub(crate) fn write_trailer(to: &mut Vec<u8>, parcels: &[Parcel]) {
 }
 
 /// Takes the trailer off an item. `None` if there is none.
+#[inline]
 pub(crate) fn split_trailer(item: &[u8]) -> Option<(&[u8], Vec<Parcel>)> {
     let (&last, rest) = item.split_last()?;
     if last == NO_PARCELS {

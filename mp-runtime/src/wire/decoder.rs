@@ -17,6 +17,7 @@ pub struct Decoder<'b> {
 }
 
 impl<'b> Decoder<'b> {
+    #[inline]
     pub(crate) fn new(bytes: &'b [u8]) -> Decoder<'b> {
         Decoder {
             rest: bytes,
@@ -25,6 +26,7 @@ impl<'b> Decoder<'b> {
     }
 
     /// Checks that everything was read.
+    #[inline]
     pub(crate) fn finish(&self) -> Result<(), DecodeError> {
         match self.rest.len() {
             0 => Ok(()),
@@ -33,28 +35,29 @@ impl<'b> Decoder<'b> {
     }
 
     /// How many bytes were not read.
+    #[inline]
     pub(crate) fn left(&self) -> usize {
         self.rest.len()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
     /// Reads any deserializable value.
+    #[inline]
     pub(crate) fn value<T: Deserialize<'b>>(&mut self) -> Result<T, DecodeError> {
         T::deserialize(&mut *self)
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, DecodeError> {
         self.array().map(u32::from_le_bytes)
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
         self.array().map(u64::from_le_bytes)
     }
 
     /// Takes the next `count` bytes as they are.
+    #[inline]
     pub(crate) fn raw(&mut self, count: usize) -> Result<&'b [u8], DecodeError> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(|| {
             DecodeError::new(format!(
@@ -87,6 +90,7 @@ impl<'b> Decoder<'b> {
     }
 
     /// Reads numbers in one copy.
+    #[inline]
     pub(crate) fn plain<T: AnyBitPattern + bytemuck::NoUninit>(
         &mut self,
     ) -> Result<Vec<T>, DecodeError> {
@@ -97,12 +101,14 @@ impl<'b> Decoder<'b> {
         Ok(bytemuck::pod_collect_to_vec(self.raw(bytes)?))
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
         array.copy_from_slice(self.raw(N)?);
         Ok(array)
     }
 
+    #[inline]
     fn length(&mut self) -> Result<usize, DecodeError> {
         let length = self.u64()?;
         usize::try_from(length)

@@ -40,8 +40,15 @@ impl Encoder {
     }
 
     /// How many bytes there are so far.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Has room for so many bytes more.
+    #[inline]
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
     }
 
     /// Ends an item: what its handles to shared memory refer to is written behind it.
@@ -49,7 +56,17 @@ impl Encoder {
     /// # Errors
     ///
     /// If it is more than one message may carry.
+    #[inline]
     pub(crate) fn end_item(&mut self) -> Result<(), EncodeError> {
+        if self.departure.is_empty() {
+            transit::write_trailer(&mut self.bytes, &[]);
+            return Ok(());
+        }
+        self.end_item_with_handles()
+    }
+
+    #[cold]
+    fn end_item_with_handles(&mut self) -> Result<(), EncodeError> {
         let parcels = std::mem::take(&mut self.departure.parcels);
         transit::write_trailer(&mut self.bytes, &parcels);
         let count = self.departure.cargo.fd_count();
@@ -59,6 +76,39 @@ impl Encoder {
             )));
         }
         Ok(())
+    }
+
+    /// Whether there are no handles of any kind among the values so far.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        self.watch.is_empty() && self.departure.is_empty()
+    }
+
+    /// The bytes so far.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.depth = 0;
+        self.is_number = false;
+        if !self.is_bare() {
+            self.watch.discard();
+            self.departure = Departure::default();
+        }
+    }
+
+    /// How many bytes fit without more memory.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// Takes the bytes and the handles, and leaves it empty.
+    pub(crate) fn take(&mut self) -> Result<Payload, EncodeError> {
+        std::mem::take(self).finish()
     }
 
     /// Takes the bytes and the handles.
@@ -78,6 +128,7 @@ impl Encoder {
 
     /// Takes the handles of `ipc-channel` of the values so far, so that none is left where another
     /// message of this thread would carry it.
+    #[inline]
     pub(crate) fn take_ends(&mut self) -> Result<Option<Ends>, EncodeError> {
         self.watch.collect()
     }
@@ -120,6 +171,7 @@ impl Encoder {
     }
 
     /// Writes any serializable value.
+    #[inline]
     pub(crate) fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), EncodeError> {
         struct Session<'e> {
             encoder: &'e mut Encoder,
@@ -152,20 +204,24 @@ impl Encoder {
         }
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self, value: u32) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self, value: u64) {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
     /// Writes bytes that are their own length's business.
+    #[inline]
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
     /// Writes numbers as they lie in memory, in one copy.
+    #[inline]
     pub(crate) fn plain<T: NoUninit>(&mut self, values: &[T]) {
         self.u64(values.len() as u64);
         self.bytes.extend_from_slice(bytemuck::cast_slice(values));
@@ -191,6 +247,7 @@ impl Encoder {
 }
 
 impl Drop for Encoder {
+    #[inline]
     fn drop(&mut self) {
         // A value that failed or panicked half-way has left its handles with `ipc-channel`, and
         // the next message of this thread would carry them.

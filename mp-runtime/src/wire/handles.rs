@@ -95,6 +95,7 @@ impl Handles {
 
     /// Whether a chunk of an array is still there that was put into the message: then it must not
     /// leave.
+    #[inline]
     pub(crate) fn check_loans(loans: &[Loan]) -> Result<(), EncodeError> {
         match loans.iter().any(Loan::is_held) {
             false => Ok(()),
@@ -261,7 +262,14 @@ impl HandleWatch {
         self.ignores = true;
     }
 
+    /// Whether none was seen since they were taken.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.channels + self.regions == 0
+    }
+
     /// Takes the handles that were pushed.
+    #[inline]
     pub(super) fn collect(&mut self) -> Result<Option<Ends>, EncodeError> {
         if self.channels + self.regions == 0 {
             return Ok(None);
@@ -272,6 +280,7 @@ impl HandleWatch {
     }
 
     /// Throws away the handles that were pushed.
+    #[inline]
     pub(super) fn discard(&mut self) {
         if self.channels + self.regions > 0 {
             (self.channels, self.regions) = (0, 0);

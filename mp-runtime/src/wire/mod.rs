@@ -83,16 +83,7 @@ impl Payload {
     pub(crate) fn encode(
         write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
     ) -> Result<Payload, EncodeError> {
-        Payload::encode_into(Vec::new(), write)
-    }
-
-    /// Writes one value into a buffer, which is empty.
-    #[inline]
-    pub(crate) fn encode_into(
-        buffer: Vec<u8>,
-        write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
-    ) -> Result<Payload, EncodeError> {
-        let mut encoder = Encoder::reusing(buffer);
+        let mut encoder = Encoder::default();
         write(&mut encoder)?;
         encoder.end_item()?;
         encoder.finish()
@@ -107,6 +98,7 @@ impl Payload {
 }
 
 /// Reads a value from the bytes of an item, which must hold nothing else, with `handles` at hand.
+#[inline]
 pub(crate) fn decode<'b, T>(
     item: &'b [u8],
     handles: Option<&Handles>,

@@ -1,0 +1,122 @@
+//! Looking for a moment whether something comes, before sleeping.
+//!
+//! Who sleeps is woken by a system call of the other side, and is awake some 5 to 50 µs later; who
+//! looks has it within a tenth of one. What is best depends on where the other side is, which nobody
+//! knows:
+//!
+//! | the other side | is best served by | what is done |
+//! | --- | --- | --- |
+//! | runs on another processor, and is quick | looking without a pause | so it begins, for about as long as a sleep costs |
+//! | is being woken on another processor | looking until it is awake | looking goes on for as long as that may take, with yields |
+//! | wants this processor | giving it away | what comes right after a yield has the next looks begin with one |
+//! | has nothing to do yet | sleep | what was in vain is not tried for a while, longer each time |
+//! | others want this processor | sleep: who is woken goes before them | a yield that took long is the last |
+//!
+//! So a wait costs at most a tenth of a millisecond of looking, and one in 64 where that never helps.
+
+use std::hint;
+use std::sync::LazyLock;
+use std::thread;
+
+use crate::os::{clock, limit};
+use crate::sync::atomic::{AtomicU32, Ordering};
+
+/// How many looks there are before the first yield: about 3 µs.
+const LOOKS: u32 = 100;
+/// How many looks there are between two yields.
+const LOOKS_BETWEEN: u32 = 10;
+/// How long to look before a sleep: as long as it takes until a sleeper on another processor is
+/// awake, at its worst.
+const SPIN_NANOS: u64 = 60_000;
+/// Who had to wait so long for its processor is better off asleep.
+const CROWDED_NANOS: u64 = 25_000;
+/// So often at most it is not tried again to look, after it was in vain.
+const MOST_SKIPPED: u32 = 63;
+/// After so many waits that a yield ended, looks begin with one; ...
+const YIELDS_ENOUGH: u32 = 2;
+/// ... for so many waits.
+const YIELDS_LAST: u32 = 64;
+
+/// Whether looking is worth it, and how: what one side of a ring knows of the other.
+#[derive(Debug, Default)]
+pub(crate) struct Spinner {
+    /// How often not to look from now on.
+    skips: AtomicU32,
+    /// How often not to look after the next time that is in vain.
+    penalty: AtomicU32,
+    /// How many waits in a row a yield has ended, and then how many still begin with one.
+    yields: AtomicU32,
+}
+
+impl Spinner {
+    /// Looks for a moment whether something `is_there`, if that is worth it.
+    #[inline]
+    pub(crate) fn spin(&self, is_there: impl Fn() -> bool) -> bool {
+        if is_there() {
+            return true;
+        }
+        let skips = self.skips.load(Ordering::Relaxed);
+        if skips > 0 {
+            // Threads that count at once count as one.
+            self.skips.store(skips - 1, Ordering::Relaxed);
+            return false;
+        }
+        let yields = self.yields.load(Ordering::Relaxed);
+        if yields <= YIELDS_ENOUGH {
+            for _ in 0..LOOKS {
+                hint::spin_loop();
+                if is_there() {
+                    self.note_found(0);
+                    return true;
+                }
+            }
+        }
+        self.spin_on(yields, &is_there)
+    }
+
+    #[cold]
+    fn spin_on(&self, yields: u32, is_there: &dyn Fn() -> bool) -> bool {
+        /// Whether the other side can run meanwhile. (That this thread may run on one processor only
+        /// says nothing of the other side.)
+        static IS_SENSIBLE: LazyLock<bool> = LazyLock::new(|| limit::online_cpus() > 1);
+        let begin = clock::monotonic_nanos();
+        let mut last = begin;
+        let mut is_first = true;
+        while *IS_SENSIBLE {
+            thread::yield_now();
+            if is_there() {
+                self.note_found(if is_first { yields + 1 } else { 0 });
+                return true;
+            }
+            is_first = false;
+            let now = clock::monotonic_nanos();
+            if now - begin > SPIN_NANOS || now - last > CROWDED_NANOS {
+                break;
+            }
+            last = now;
+            for _ in 0..LOOKS_BETWEEN {
+                hint::spin_loop();
+                if is_there() {
+                    self.note_found(0);
+                    return true;
+                }
+            }
+        }
+        let penalty = self.penalty.load(Ordering::Relaxed);
+        let penalty = (penalty * 2 + 1).min(MOST_SKIPPED);
+        self.penalty.store(penalty, Ordering::Relaxed);
+        self.skips.store(penalty, Ordering::Relaxed);
+        false
+    }
+
+    #[inline]
+    fn note_found(&self, yields: u32) {
+        if self.penalty.load(Ordering::Relaxed) != 0 {
+            self.penalty.store(0, Ordering::Relaxed);
+        }
+        let yields = if yields > YIELDS_LAST { 0 } else { yields };
+        if self.yields.load(Ordering::Relaxed) != yields {
+            self.yields.store(yields, Ordering::Relaxed);
+        }
+    }
+}
