@@ -69,6 +69,12 @@ struct Receiver {
     rest: Vec<u8>,
     /// The next record comes over the connection.
     is_apart: Option<Apart>,
+    /// Why nothing more is taken: what came made no sense. Whoever finds that may not be the keeper,
+    /// who is to hear of it all the same.
+    nonsense: Option<String>,
+    /// The ring was looked at after the worker had ended. What others, who have the memory from it,
+    /// put in later is not taken.
+    is_final: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +159,8 @@ pub(crate) fn open(
         inbox,
         rest: Vec::new(),
         is_apart: None,
+        nonsense: None,
+        is_final: false,
     };
     let duct = Arc::new(Duct {
         writer: Mutex::new(lanes.down_writer()),
@@ -298,10 +306,12 @@ impl Link {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        if receiver.is_apart.is_some() || !receiver.has_some() {
+        // When the worker has ended the keeper alone takes what is left: who looks only now may take
+        // it for what the next worker of the same place has done.
+        if !receiver.has_records() || duct.has_ended.load(Ordering::SeqCst) {
             return None;
         }
-        match receiver.take(&duct.lanes) {
+        match receiver.take(&duct.lanes, false) {
             Ok(Some(bundle)) => {
                 if receiver.is_apart.is_some() {
                     self.wake_keeper();
@@ -330,7 +340,7 @@ impl Link {
     pub(crate) fn leave_to_keeper(&self) {
         if let Way::Process(duct) = &self.0 {
             let bell = duct.lanes.up_bell();
-            if !bell.is_wanted_by(Sleeper::Keeper) {
+            if !bell.is_surely_wanted_by(Sleeper::Keeper) {
                 bell.want(Sleeper::Keeper);
                 if duct.has_news() {
                     bell.wake(Sleeper::Keeper);
@@ -459,7 +469,7 @@ impl Duct {
     /// Whether there is something for the keeper, or somebody else is about to take it.
     fn has_news(&self) -> bool {
         let has_some = match self.receiver.try_lock() {
-            Ok(receiver) => receiver.has_some() || receiver.is_apart.is_some(),
+            Ok(receiver) => receiver.has_some(),
             Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => true,
         };
         has_some || self.has_ended.load(Ordering::SeqCst)
@@ -468,7 +478,7 @@ impl Duct {
     /// Whether there is something for others than the keeper.
     fn has_records(&self) -> bool {
         match self.receiver.try_lock() {
-            Ok(receiver) => receiver.is_apart.is_none() && receiver.has_some(),
+            Ok(receiver) => receiver.has_records() && !self.has_ended.load(Ordering::SeqCst),
             Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => false,
         }
     }
@@ -477,10 +487,11 @@ impl Duct {
     fn send_farewell(self: &Arc<Self>) {
         // It waits while the socket is full, and whoever calls this must not. It fails if nobody
         // receives any more, and then nobody misses it.
-        let again = Arc::clone(self);
-        let say = |duct: &Duct| duct.farewell.send(message::FAREWELL, &[], &[], None);
+        // So its thread must not keep the end that they receive on.
+        let again = self.farewell.clone();
+        let say = |farewell: &Outbox| farewell.send(message::FAREWELL, &[], &[], None);
         if os::thread::spawn("mp-farewell", move || drop(say(&again))).is_err() {
-            let _ = say(self);
+            let _ = say(&self.farewell);
         }
     }
 
@@ -496,7 +507,8 @@ impl Duct {
             Err(Silence::Broken(reason)) => return Err(reason),
         };
         match message.kind {
-            message::FAREWELL => Ok(Apartment::Farewell),
+            // The worker could say it as well.
+            message::FAREWELL if self.has_ended.load(Ordering::SeqCst) => Ok(Apartment::Farewell),
             message::LARGE_RECORD => {
                 self.is_connected.store(false, Ordering::SeqCst);
                 receiver.is_apart = None;
@@ -516,19 +528,42 @@ enum Apartment {
 }
 
 impl Receiver {
-    /// Whether there are records.
+    /// Whether there is something for the keeper.
     fn has_some(&self) -> bool {
+        self.is_apart.is_some() || self.nonsense.is_some() || self.has_bytes()
+    }
+
+    /// Whether there is something for others as well.
+    fn has_records(&self) -> bool {
+        self.is_apart.is_none() && self.nonsense.is_none() && self.has_bytes()
+    }
+
+    fn has_bytes(&self) -> bool {
         !self.rest.is_empty() || !self.reader.is_empty()
     }
 
     /// Takes what is in the ring, up to a record that stands for another. `None` if the next one is
     /// such, or there is nothing.
-    fn take(&mut self, lanes: &Lanes) -> Result<Option<Bundle>, String> {
+    fn take(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Bundle>, String> {
+        if let Some(reason) = &self.nonsense {
+            return Err(reason.clone());
+        }
+        let taken = self.take_some(lanes, has_ended);
+        if let Err(reason) = &taken {
+            self.nonsense = Some(reason.clone());
+        }
+        taken
+    }
+
+    fn take_some(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Bundle>, String> {
         if self.is_apart.is_some() {
             return Ok(None);
         }
         let mut body = std::mem::take(&mut self.rest);
         if body.is_empty() {
+            if std::mem::replace(&mut self.is_final, has_ended) {
+                return Ok(None);
+            }
             let taken = self.reader.take(&mut body);
             lanes.room_bell().ring();
             if taken.map_err(|_| "its ring has more in it than it can have")? == 0 {
@@ -602,7 +637,7 @@ impl Events {
         };
         let has_ended = duct.has_ended.load(Ordering::SeqCst);
         let mut receiver = duct.receiver();
-        let bundle = match receiver.take(&duct.lanes) {
+        let bundle = match receiver.take(&duct.lanes, has_ended) {
             Err(reason) => return Some(Event::Broken(reason)),
             Ok(Some(bundle)) => Some(bundle),
             Ok(None) => match receiver.is_apart {

@@ -372,7 +372,7 @@ impl Core {
                 |hand| Who::runs(&title, worker.info(), hand.job.function),
                 |_, _, who| who.left_out(),
             );
-            aftermath.ended = loss.map_or_else(Vec::new, |loss| loss.ended);
+            aftermath.ended = loss.map(|loss| loss.ended).unwrap_or_default();
         }
         if state.live_slots == 0 && state.phase < Phase::Closed && state.failure.is_none() {
             // Nothing is left that could run anything, without an orderly end.

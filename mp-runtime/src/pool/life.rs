@@ -173,7 +173,7 @@ pub(super) struct Progress {
 
 /// What a death did.
 pub(super) struct Loss {
-    pub(super) ended: Vec<Ended>,
+    pub(super) ended: Few<Ended>,
     /// Whether the worker had begun with what it had.
     pub(super) has_begun: bool,
 }
@@ -450,7 +450,7 @@ impl Life {
     ) -> Option<Loss> {
         let hands = self.hands.get_mut(slot)?;
         let mut hand = hands.pop_front()?;
-        let mut all_ended = Vec::new();
+        let mut all_ended = Few::default();
         while let Some(mut behind) = hands.pop_back() {
             // An honest worker has begun with what is not taken back when it is cancelled, so that
             // it is the first; one that is broken off may not have said what it did before.
@@ -461,8 +461,8 @@ impl Life {
             match unwanted {
                 None => self.queue.push_front(&behind.job, behind.piece),
                 Some(error) => {
-                    let mut ended = Ended::of(&behind.job, None);
-                    behind.fail(&error, &mut ended);
+                    let mut ended = Ended::of(&behind.job);
+                    behind.fail(&error, &mut ended.arrived);
                     ended.remains = Some(behind);
                     all_ended.push(ended);
                 }
@@ -554,12 +554,13 @@ impl Life {
 fn divide(hand: &Hand, number: usize, was_running: bool) -> (bool, Vec<Piece>) {
     let first = hand.piece.range.start + hand.done;
     let unstarted = hand.piece.unstarted + 1;
-    // The item that the worker was killed for ended in time after all.
+    // The item that the worker was killed for ended in time after all, or it lied about which it was:
+    // then this comes to an end as well.
     let killed_for_another = matches!(
         hand.doom,
         Some(Doom::TimedOut { item, .. }) if item != number
     );
-    if !was_running && unstarted < MAX_UNSTARTED || killed_for_another {
+    if (!was_running || killed_for_another) && unstarted < MAX_UNSTARTED {
         let all = Piece {
             unstarted,
             ..hand.piece.rest(first)

@@ -207,7 +207,8 @@ impl Encoded {
     fn call_with(&self, head: CallHead, range: Range<usize>) -> Call {
         let start = |item: usize| item.checked_sub(1).map_or(0, |before| self.ends[before]);
         let bytes = start(range.start)..start(range.end);
-        Call::new(head, &self.ends[range], Arc::clone(&self.bytes), bytes)
+        let args: Arc<Vec<u8>> = Arc::clone(&self.bytes);
+        Call::new(head, &self.ends[range], args, bytes)
     }
 }
 

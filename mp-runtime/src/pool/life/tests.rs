@@ -602,7 +602,7 @@ impl World {
 /// How items ended, by their numbers.
 fn kinds(ended: Ended) -> Vec<(usize, Option<ErrorKind>)> {
     let mut kinds = Vec::new();
-    for arrived in ended.first.into_iter().chain(ended.more) {
+    for arrived in ended.arrived {
         arrived.each(|number, outcome| {
             kinds.push((number, outcome.err().map(|error| error.kind())));
         });
