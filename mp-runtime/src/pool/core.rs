@@ -201,7 +201,8 @@ impl State {
     /// Whether a worker that is wanted has nothing to do.
     pub(super) fn has_idle(&mut self) -> bool {
         while let Some(&index) = self.idle.last() {
-            if self.is_idle(index) && self.is_wanted(index) {
+            let is_doomed = self.slots.get(index).is_some_and(|slot| slot.is_doomed);
+            if self.is_idle(index) && self.is_wanted(index) && !is_doomed {
                 return true;
             }
             self.idle.pop();
@@ -234,7 +235,7 @@ impl State {
     fn takes_more(&mut self, index: usize) -> bool {
         let count = self.life.hand_count(index);
         let slot = &self.slots[index];
-        if !slot.is_light || !slot.has_worker() || !self.is_wanted(index) || slot.is_used_up() {
+        if !slot.is_light || slot.is_doomed || !slot.has_worker() || !self.is_wanted(index) || slot.is_used_up() {
             return false;
         }
         let Some(first) = self.life.hand(index) else {
@@ -557,10 +558,8 @@ impl Core {
         let (ended, doomed) = state.life.cancel(job, &self.not_wanted(job));
         let any = ended.counts() != (0, 0) || !doomed.is_empty();
         for (slot, call) in doomed {
-            if let Some(worker) = &state.slots[slot].worker
-                && may_run(&begun, slot, call)
-            {
-                worker.kill();
+            if may_run(&begun, slot, call) {
+                state.slots[slot].kill();
             }
         }
         self.settle(state, ended.into());

@@ -244,7 +244,7 @@ impl Core {
     pub(super) fn ready(self: &Arc<Self>, index: usize, link: Arc<Link>) {
         let mut state = self.state();
         let slot = &mut state.slots[index];
-        slot.is_dismissed = false;
+        (slot.is_dismissed, slot.is_doomed) = (false, false);
         slot.link = Some(link);
         slot.stage = Stage::Ready;
         slot.tasks_left = self.config.max_tasks;
@@ -278,7 +278,7 @@ impl Core {
         });
         if let Some(reason) = progress.nonsense {
             life.doom(index, Doom::Broken(reason.into()));
-            worker.kill();
+            slots[index].kill();
         }
         let mut aftermath = Aftermath::default();
         if let (Some(ended), true) = (progress.ended.last(), progress.items > 0) {
@@ -341,7 +341,9 @@ impl Core {
 
     /// A slot's worker sent what makes no sense, and is about to be killed.
     pub(super) fn broken(&self, index: usize, reason: String) {
-        self.state().life.doom(index, Doom::Broken(reason));
+        let mut state = self.state();
+        state.life.doom(index, Doom::Broken(reason));
+        state.slots[index].kill();
     }
 
     /// The thread of a slot has ended, or there is none. With a failure, a bug ended it.

@@ -168,8 +168,8 @@ struct Results {
     waker: Option<Waker>,
     /// How many threads wait for it without a worker to look at.
     waiting: usize,
-    /// Where somebody sleeps who waits for it.
-    sleeps_at: Option<Arc<Link>>,
+    /// Where those sleep who wait for it at the ring of a worker, once for each.
+    sleep_at: Vec<Arc<Link>>,
     /// Told when the last one has arrived.
     watchers: Vec<Watcher>,
     follower: Option<Arc<dyn Follower>>,
@@ -340,7 +340,7 @@ impl Job {
 
     fn wake(self: &Arc<Self>, mut results: MutexGuard<'_, Results>) {
         let waker = results.waker.take();
-        let sleeps_at = results.sleeps_at.take();
+        let sleep_at = std::mem::take(&mut results.sleep_at);
         let is_complete = results.is_complete();
         let watchers = match is_complete {
             true => std::mem::take(&mut results.watchers),
@@ -357,9 +357,7 @@ impl Job {
         if has_waiters {
             self.arrived.notify_all();
         }
-        if let Some(link) = sleeps_at {
-            link.wake_waiters();
-        }
+        sleep_at.iter().for_each(|link| link.wake_waiters());
         watchers.iter().for_each(Watcher::tell);
         if let Some(follower) = follower {
             // It may be the last that has a value of the program's, which is dropped then.
@@ -448,11 +446,16 @@ impl Job {
         if results.are(until) {
             return true;
         }
-        results.sleeps_at = Some(Arc::clone(link));
+        results.sleep_at.push(Arc::clone(link));
         drop(results);
         let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let has_slept = link.sleep(limit, || self.is(until));
-        self.results().sleeps_at = None;
+        // Another one who waits for it may sleep on.
+        let mut results = self.results();
+        let own = results.sleep_at.iter().position(|other| Arc::ptr_eq(other, link));
+        let own = own.map(|own| results.sleep_at.swap_remove(own));
+        drop(results);
+        drop(own);
         has_slept
     }
 

@@ -34,6 +34,9 @@ pub(super) struct Slot {
     /// The worker that is being started was killed, since it was not needed any more; should it be
     /// needed again, that is no failure.
     pub(super) is_dismissed: bool,
+    /// Its worker is being killed for what it has, or has done: it is given nothing more, which
+    /// would die with it.
+    pub(super) is_doomed: bool,
     /// Its process, from the start on.
     pub(super) worker: Option<Worker>,
     /// The way to its process, once it is there; gone when it was told to stop.
@@ -103,6 +106,7 @@ impl Slot {
             stage: Stage::Starting,
             is_opening: true,
             is_dismissed: false,
+            is_doomed: false,
             worker: None,
             link: None,
             tasks_left: None,
@@ -126,6 +130,14 @@ impl Slot {
     /// Whether its worker is there, and has not been told to stop.
     pub(super) fn has_worker(&self) -> bool {
         self.stage.is_ready() && self.link.is_some()
+    }
+
+    /// Its worker is not to live on.
+    pub(super) fn kill(&mut self) {
+        if let Some(worker) = &self.worker {
+            self.is_doomed = true;
+            worker.kill();
+        }
     }
 
     /// Whether its worker may run nothing more, and is replaced when it is done.

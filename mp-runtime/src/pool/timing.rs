@@ -51,8 +51,7 @@ impl Core {
             return;
         };
         slot.timer = None;
-        let (Some(worker), Some(link), Some(hand)) = (&slot.worker, &slot.link, life.hand(index))
-        else {
+        let (Some(link), Some(hand)) = (&slot.link, life.hand(index)) else {
             return;
         };
         let Some(limit) = hand.job.timeout else {
@@ -64,7 +63,7 @@ impl Core {
             Some((place, elapsed)) if elapsed >= limit => {
                 let item = hand.number_at(place);
                 life.doom(index, Doom::TimedOut { item, limit });
-                worker.kill();
+                slot.kill();
                 return;
             }
             Some((_, elapsed)) => {
@@ -76,7 +75,7 @@ impl Core {
                 let is_large = hand.piece.segment.byte_count() > LARGE_CALL_BYTES;
                 if since.elapsed() >= BEGIN_TIMEOUT && !is_large && hand.left() > 0 {
                     // What it has waits for another worker.
-                    worker.kill();
+                    slot.kill();
                     return;
                 }
                 limit.min(BEGIN_TIMEOUT)
