@@ -7,11 +7,24 @@
 )]
 mod watchdog;
 
+mod bell;
+mod lanes;
+mod message;
+mod ring;
+mod stranger;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::*;
 use crate::os::carrier;
 use crate::wire::{Freight, Payload};
+
+/// Runs a test that may hang.
+#[track_caller]
+fn within<R>(body: impl FnOnce() -> R) -> R {
+    watchdog::within(Duration::from_secs(120), body)
+}
 
 fn greeting() -> Greeting {
     Greeting {
