@@ -244,9 +244,7 @@ impl Core {
     pub(super) fn ready(self: &Arc<Self>, index: usize, link: Arc<Link>) {
         let mut state = self.state();
         let slot = &mut state.slots[index];
-        (slot.is_dismissed, slot.is_doomed) = (false, false);
-        slot.link = Some(link);
-        slot.stage = Stage::Ready;
+        slot.welcome(link);
         slot.tasks_left = self.config.max_tasks;
         state.arrives(index);
         let slot = &mut state.slots[index];

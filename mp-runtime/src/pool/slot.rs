@@ -47,6 +47,9 @@ pub(super) struct Slot {
     pub(super) timer: Option<Instant>,
     /// Since when nothing of what it has was seen running, where there is a time limit.
     pub(super) silent_since: Option<Instant>,
+    /// The call and the place of the item that was last seen running, where there is a time limit, and
+    /// when it was seen first.
+    seen: Option<(u32, usize, Instant)>,
     /// When its worker, which had nothing, got something.
     pub(super) since: Option<Instant>,
     /// When that, or an item of it, ended last that it has had since.
@@ -112,6 +115,7 @@ impl Slot {
             tasks_left: None,
             timer: None,
             silent_since: None,
+            seen: None,
             since: None,
             mark: Instant::now(),
             place: 0,
@@ -130,6 +134,26 @@ impl Slot {
     /// Whether its worker is there, and has not been told to stop.
     pub(super) fn has_worker(&self) -> bool {
         self.stage.is_ready() && self.link.is_some()
+    }
+
+    /// Its worker has come.
+    pub(super) fn welcome(&mut self, link: Arc<Link>) {
+        (self.is_dismissed, self.is_doomed) = (false, false);
+        self.seen = None;
+        self.link = Some(link);
+        self.stage = Stage::Ready;
+    }
+
+    /// An item of its worker is seen running: tells for how long it was, since it or one behind it
+    /// was seen first.
+    pub(super) fn seen_for(&mut self, call: u32, place: usize) -> Duration {
+        match self.seen {
+            Some((same, last, since)) if same == call && place <= last => since.elapsed(),
+            _ => {
+                self.seen = Some((call, place, Instant::now()));
+                Duration::ZERO
+            }
+        }
     }
 
     /// Its worker is not to live on.
