@@ -80,9 +80,9 @@ impl Bell<'_> {
         let mut word = self.0.load(Ordering::SeqCst);
         loop {
             let rung = (word & !BITS).wrapping_add(ONCE);
-            let swap =
-                self.0
-                    .compare_exchange_weak(word, rung, Ordering::SeqCst, Ordering::SeqCst);
+            let swap = self
+                .0
+                .compare_exchange_weak(word, rung, Ordering::SeqCst, Ordering::SeqCst);
             match swap {
                 Ok(_) => break,
                 Err(now) => word = now,

@@ -87,12 +87,10 @@ impl Claim<'_> {
                 return false;
             }
             let begun = u64::from(call) << 32 | u64::from(call.wrapping_sub(1));
-            match self.0.compare_exchange_weak(
-                word,
-                begun,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
+            match self
+                .0
+                .compare_exchange_weak(word, begun, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return true,
                 Err(now) => word = now,
             }

@@ -35,7 +35,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::lanes::Running;
-use super::message::{Bundle, Call, Record, Status, record_head};
+use super::message::{Bundle, Call, Record, Report, Status, record_head};
 use super::parent::{Event, Reply, Turn};
 use super::worker::FLUSH_INTERVAL;
 use super::{Events, Link, WorkerEnd};
@@ -84,7 +84,7 @@ struct State {
     running: Option<Begun>,
     /// Results that wait for others, each behind its head.
     open: Vec<u8>,
-    ready: VecDeque<Bundle>,
+    ready: VecDeque<Report>,
     end: Option<ThreadEnd>,
 }
 
@@ -130,8 +130,11 @@ impl State {
     fn flush(&mut self) {
         if !self.open.is_empty() {
             let body = std::mem::take(&mut self.open);
-            self.ready
-                .push_back(Bundle::of_many(Reply::new(body, None)));
+            // They were written here.
+            if let Some((runs, _)) = Report::read(&body) {
+                let bundle = Bundle::of_many(Reply::new(body, None));
+                self.ready.push_back(Report { bundle, runs });
+            }
         }
     }
 
@@ -146,7 +149,7 @@ impl State {
                 payload: 0..payload.bytes.len(),
             };
             let reply = Reply::new(payload.bytes, payload.handles);
-            self.ready.push_back(Bundle::of_one(record, reply));
+            self.ready.push_back(Report::of_one(record, reply));
         } else {
             let head = record_head(Some(status), is_last, payload.bytes.len());
             self.open.extend_from_slice(&head);
@@ -166,7 +169,9 @@ pub(super) struct Caller {
 
 impl Caller {
     pub(super) fn next_number(&self) -> u32 {
-        self.last_call.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+        self.last_call
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_add(1)
     }
 
     pub(super) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
@@ -215,11 +220,11 @@ impl Receiver {
     pub(super) fn next(&self) -> Event<'static> {
         let mut state = self.0.state();
         loop {
-            if let Some(bundle) = state.ready.pop_front() {
-                return Event::Records(bundle, Turn::free());
+            if let Some(report) = state.ready.pop_front() {
+                return Event::Records(report, Turn::free());
             }
             if state.end.is_some() {
-                return Event::Ended(Bundle::empty());
+                return Event::Ended;
             }
             state = wait(&self.0.reported, state);
         }

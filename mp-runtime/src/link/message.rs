@@ -42,32 +42,42 @@ pub(crate) struct CallHead {
     pub(crate) function: u32,
     /// Its own, among the calls of its link.
     pub(crate) number: u32,
+    /// How many items it has.
+    pub(crate) count: u32,
     /// Somebody asks for how long its items run.
     pub(crate) is_timed: bool,
     /// An `Err` that the function returns is a failure.
     pub(crate) is_initializer: bool,
 }
 
-const HEAD_BYTES: usize = 16;
+const HEAD_BYTES: usize = 20;
 
 /// A call as it is sent. Its arguments lie one behind the other wherever they were encoded.
 pub(crate) struct Call {
     pub(super) head: CallHead,
-    /// Where the arguments of each item end, counted from the start of `range`.
-    ends: Ends,
-    args: Arc<Args>,
-    range: Range<usize>,
+    args: Arc<dyn Args>,
+    /// Which of the items there are these.
+    items: Range<usize>,
 }
 
-/// Whatever has encoded arguments.
-type Args = dyn AsRef<[u8]> + Send + Sync;
+/// Encoded arguments of several items.
+pub(crate) trait Args: Send + Sync {
+    /// Those of the items in this range, one behind the other.
+    fn bytes(&self, items: Range<usize>) -> &[u8];
 
-#[derive(Debug)]
-enum Ends {
-    /// There is one item, and all arguments are its.
-    One,
-    /// Little-endian, four bytes each.
-    Many(Vec<u8>),
+    /// Where each of the items in this range ends, four bytes each, little-endian, and where the first
+    /// one begins, counted from the same place. (No matter, if there is one item.)
+    fn ends(&self, items: Range<usize>) -> (&[u8], u32);
+}
+
+impl Args for Vec<u8> {
+    fn bytes(&self, _: Range<usize>) -> &[u8] {
+        self
+    }
+
+    fn ends(&self, _: Range<usize>) -> (&[u8], u32) {
+        (&[], 0)
+    }
 }
 
 impl std::fmt::Debug for Call {
@@ -79,53 +89,26 @@ impl std::fmt::Debug for Call {
 }
 
 impl Call {
-    /// A call of several items, or of one. `ends` are where the arguments of each end in `args`, of
-    /// which `range` has those of all.
-    ///
-    /// Arguments of several items have less than 4 GiB.
-    pub(crate) fn new(
-        head: CallHead,
-        ends: &[usize],
-        args: Arc<Args>,
-        range: Range<usize>,
-    ) -> Call {
-        debug_assert!(ends.len() == 1 || u32::try_from(range.len()).is_ok());
-        let ends = match ends {
-            [_] => Ends::One,
-            _ => {
-                let relative = |end: &usize| ((end - range.start) as u32).to_le_bytes();
-                Ends::Many(ends.iter().flat_map(relative).collect())
-            }
-        };
-        Call {
-            head,
-            ends,
-            args,
-            range,
-        }
+    /// A call of these items. The arguments of several have less than 4 GiB.
+    pub(crate) fn new(head: CallHead, args: Arc<dyn Args>, items: Range<usize>) -> Call {
+        let count = items.len() as u32;
+        let head = CallHead { count, ..head };
+        Call { head, args, items }
     }
 
     /// Its only item: the arguments in `args`.
     pub(crate) fn of_one(head: CallHead, args: Arc<Vec<u8>>) -> Call {
-        let range = 0..args.len();
-        Call::new(head, &[range.end], args, range)
+        Call::new(head, args, 0..1)
     }
 
     pub(super) fn args(&self) -> &[u8] {
-        &(*self.args).as_ref()[self.range.clone()]
+        self.args.bytes(self.items.clone())
     }
 
-    fn ends(&self) -> &[u8] {
-        match &self.ends {
-            Ends::One => &[],
-            Ends::Many(ends) => ends,
-        }
-    }
-
-    fn count(&self) -> usize {
-        match &self.ends {
-            Ends::One => 1,
-            Ends::Many(ends) => ends.len() / 4,
+    fn ends(&self) -> (&[u8], u32) {
+        match self.items.len() {
+            1 => (&[], 0),
+            _ => self.args.ends(self.items.clone()),
         }
     }
 
@@ -134,28 +117,32 @@ impl Call {
         let CallHead {
             function,
             number,
+            count,
             is_timed,
             is_initializer,
         } = self.head;
         let timed = if is_timed { IS_TIMED } else { 0 };
         let initializer = if is_initializer { IS_INITIALIZER } else { 0 };
-        let words = [function, number, timed | initializer, self.count() as u32];
+        let (ends, start) = self.ends();
+        let words = [function, number, timed | initializer, count, start];
         let mut head = [0; HEAD_BYTES];
         for (place, word) in head.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
         }
-        (head, self.ends())
+        (head, ends)
     }
 
     /// How many bytes it has.
     pub(super) fn byte_count(&self) -> usize {
-        HEAD_BYTES + self.ends().len() + self.range.len()
+        HEAD_BYTES + self.ends().0.len() + self.args().len()
     }
 
     /// Its parts, as those of one that came.
     pub(super) fn parts(&self) -> Parts<'_> {
+        let (ends, start) = self.ends();
         Parts {
-            ends: self.ends(),
+            ends,
+            start: start as usize,
             args: self.args(),
         }
     }
@@ -165,18 +152,19 @@ impl Call {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Parts<'m> {
     ends: &'m [u8],
+    start: usize,
     args: &'m [u8],
 }
 
 impl<'m> Parts<'m> {
     /// Those of each item. A table that makes no sense gives empty ones.
     pub(super) fn items(self) -> impl Iterator<Item = &'m [u8]> {
-        let Parts { ends, args } = self;
+        let Parts { ends, start, args } = self;
         let one = ends.is_empty().then_some(args);
-        let mut start = 0;
+        let mut at = 0;
         let many = ends.as_chunks().0.iter().map(move |end| {
-            let end = u32::from_le_bytes(*end) as usize;
-            args.get(std::mem::replace(&mut start, end)..end)
+            let end = (u32::from_le_bytes(*end) as usize).wrapping_sub(start);
+            args.get(std::mem::replace(&mut at, end)..end)
                 .unwrap_or_default()
         });
         one.into_iter().chain(many)
@@ -191,6 +179,7 @@ impl<'m> Parts<'m> {
 pub(super) fn read_call(bytes: &[u8]) -> Result<(CallHead, Parts<'_>), DecodeError> {
     let mut from = Decoder::new(bytes);
     let (function, number, flags, count) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?);
+    let start = from.u32()? as usize;
     let ends = match count {
         1 => &[],
         count => from.raw((count as usize).saturating_mul(4))?,
@@ -199,10 +188,11 @@ pub(super) fn read_call(bytes: &[u8]) -> Result<(CallHead, Parts<'_>), DecodeErr
     let head = CallHead {
         function,
         number,
+        count,
         is_timed: flags & IS_TIMED != 0,
         is_initializer: flags & IS_INITIALIZER != 0,
     };
-    Ok((head, Parts { ends, args }))
+    Ok((head, Parts { ends, start, args }))
 }
 
 /// What became of an item, or of a call.
@@ -273,7 +263,9 @@ pub(crate) struct Record {
 pub(super) enum Read {
     Record(Record),
     /// It comes over the connection; whether the call is at its end with it.
-    Apart { is_last: bool },
+    Apart {
+        is_last: bool,
+    },
 }
 
 /// Reads the record at `at`, and tells where the next one is. A hostile process may have written it.
@@ -298,76 +290,183 @@ pub(super) fn read_record(body: &[u8], at: usize) -> Option<(Read, usize)> {
     Some((read, end))
 }
 
+/// Records in a row that are alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) status: Status,
+    /// How many there are: one, but for items that returned.
+    pub(crate) count: usize,
+    /// Whether the call is at its end with the last of them.
+    pub(crate) is_last: bool,
+    /// Where the first of them begins, ...
+    pub(crate) at: usize,
+    /// ... and its payload is.
+    pub(crate) payload: Range<usize>,
+}
+
+impl Run {
+    fn of(record: Record) -> Run {
+        Run {
+            status: record.status,
+            count: 1,
+            is_last: record.is_last,
+            at: record.payload.start.saturating_sub(RECORD_HEAD_BYTES),
+            payload: record.payload,
+        }
+    }
+}
+
 /// Some records of a worker, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Bundle {
     pub(crate) reply: Reply,
-    lone: Option<Record>,
+    /// They are as they came over the connection: there is one, without a head.
+    is_alone: bool,
 }
 
 impl Bundle {
-    /// Of records that lie in `reply`, one behind the other; they have been looked at.
+    /// Of records that lie in `reply`, one behind the other.
     pub(crate) fn of_many(reply: Reply) -> Bundle {
-        Bundle { reply, lone: None }
+        let is_alone = false;
+        Bundle { reply, is_alone }
     }
 
-    /// Of one record.
-    pub(crate) fn of_one(record: Record, reply: Reply) -> Bundle {
-        let lone = Some(record);
-        Bundle { reply, lone }
+    /// Of one record, whose payload `reply` has.
+    pub(crate) fn of_one(reply: Reply) -> Bundle {
+        let is_alone = true;
+        Bundle { reply, is_alone }
     }
 
-    /// None at all.
-    pub(crate) fn empty() -> Bundle {
-        Bundle::of_many(Reply::default())
-    }
-
-    /// Whether it came alone, over the connection.
-    pub(crate) fn is_of_one(&self) -> bool {
-        self.lone.is_some()
-    }
-
-    /// The records.
-    pub(crate) fn records(&self) -> Records<'_> {
-        self.records_from(0)
-    }
-
-    /// The records from the one on that begins at `at`.
+    /// The payload of the record that begins at `at`, and where the next one begins.
     #[inline]
-    pub(crate) fn records_from(&self, at: usize) -> Records<'_> {
-        Records {
-            body: match self.lone {
-                Some(_) => &[],
-                None => self.reply.bytes(),
-            },
-            at,
-            lone: self.lone.as_ref(),
+    pub(crate) fn payload_at(&self, at: usize) -> (Range<usize>, usize) {
+        let bytes = self.reply.bytes();
+        if self.is_alone {
+            return (at..bytes.len(), bytes.len());
         }
-    }
-
-    /// Where a record of it begins.
-    pub(crate) fn start_of(&self, record: &Record) -> usize {
-        record.payload.start.saturating_sub(RECORD_HEAD_BYTES)
+        match read_record(bytes, at) {
+            Some((Read::Record(record), next)) => (record.payload, next),
+            _ => (0..0, at),
+        }
     }
 }
 
-/// An iterator over records.
+/// What came of a worker.
 #[derive(Clone, Debug)]
-pub(crate) struct Records<'b> {
-    body: &'b [u8],
-    at: usize,
-    lone: Option<&'b Record>,
+pub(crate) struct Report {
+    pub(crate) bundle: Bundle,
+    pub(crate) runs: Vec<Run>,
 }
 
-impl Iterator for Records<'_> {
-    type Item = Record;
-
-    #[inline]
-    fn next(&mut self) -> Option<Record> {
-        if let Some((Read::Record(record), next)) = read_record(self.body, self.at) {
-            self.at = next;
-            return Some(record);
+impl Report {
+    /// Of one record, whose payload lies in `reply`.
+    pub(crate) fn of_one(record: Record, reply: Reply) -> Report {
+        Report {
+            bundle: Bundle::of_one(reply),
+            runs: vec![Run {
+                at: record.payload.start,
+                ..Run::of(record)
+            }],
         }
-        self.lone.take().cloned()
+    }
+
+    /// Reads the records in `body` up to one that stands for another; tells where that ends, and
+    /// whether the call is at its end with it.
+    pub(super) fn read(body: &[u8]) -> Option<(Vec<Run>, Option<(Range<usize>, bool)>)> {
+        let mut runs: Vec<Run> = Vec::new();
+        let mut at = 0;
+        while at < body.len() {
+            let (read, next) = read_record(body, at)?;
+            match read {
+                Read::Apart { is_last } => return Some((runs, Some((at..next, is_last)))),
+                Read::Record(record) => match runs.last_mut() {
+                    Some(run)
+                        if record.status == Status::Returned
+                            && run.status == Status::Returned
+                            && !run.is_last =>
+                    {
+                        run.count += 1;
+                        run.is_last = record.is_last;
+                    }
+                    _ => runs.push(Run::of(record)),
+                },
+            }
+            at = next;
+        }
+        Some((runs, None))
+    }
+
+    /// The first record.
+    pub(crate) fn first(&self) -> Option<Record> {
+        let run = self.runs.first()?;
+        Some(Record {
+            status: run.status,
+            is_last: run.is_last && run.count == 1,
+            payload: run.payload.clone(),
+        })
+    }
+}
+
+/// Some encoded arguments, and where those of each item end.
+#[cfg(test)]
+pub(crate) struct Listed {
+    pub(crate) bytes: Vec<u8>,
+    ends: Vec<[u8; 4]>,
+    start: usize,
+}
+
+#[cfg(test)]
+impl Listed {
+    /// Those of the first item begin at `start`.
+    pub(crate) fn new(bytes: Vec<u8>, start: usize, ends: &[usize]) -> Listed {
+        let ends = ends.iter().map(|end| (*end as u32).to_le_bytes());
+        let ends = ends.collect();
+        Listed { bytes, ends, start }
+    }
+
+    fn start(&self, item: usize) -> usize {
+        item.checked_sub(1).map_or(self.start, |before| {
+            u32::from_le_bytes(self.ends[before]) as usize
+        })
+    }
+}
+
+#[cfg(test)]
+impl Args for Listed {
+    fn bytes(&self, items: Range<usize>) -> &[u8] {
+        &self.bytes[self.start(items.start)..self.start(items.end)]
+    }
+
+    fn ends(&self, items: Range<usize>) -> (&[u8], u32) {
+        let start = self.start(items.start) as u32;
+        (self.ends[items].as_flattened(), start)
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// All records in `body`, up to one that stands for another.
+    pub(crate) fn of_body(body: Vec<u8>) -> Option<Report> {
+        let (runs, _) = Report::read(&body)?;
+        let bundle = Bundle::of_many(Reply::new(body, None));
+        Some(Report { bundle, runs })
+    }
+
+    /// Each of the records.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for run in &self.runs {
+            let mut at = run.at;
+            for number in 1..=run.count {
+                let (payload, next) = self.bundle.payload_at(at);
+                at = next;
+                records.push(Record {
+                    status: run.status,
+                    is_last: run.is_last && number == run.count,
+                    payload,
+                });
+            }
+        }
+        records
     }
 }

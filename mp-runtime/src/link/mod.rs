@@ -71,9 +71,9 @@ mod worker;
 pub(crate) use handshake::{Greeting, Server};
 pub(crate) use lanes::{Lanes, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
-pub(crate) use message::{Bundle, Call, CallHead, Record, Status};
+pub(crate) use message::{Args, Bundle, Call, CallHead, Record, Report, Run, Status};
 #[cfg(test)]
-pub(crate) use message::record_head;
+pub(crate) use message::{Listed, record_head};
 pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};
 pub(crate) use spin::Spinner;
 pub(crate) use worker::{Chunk, WorkerEnd};

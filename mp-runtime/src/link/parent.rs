@@ -10,7 +10,7 @@ use nix::libc::SIGKILL;
 use super::bell::Sleeper;
 use super::lanes::{Lanes, MOST_DOWN_BYTES, Running};
 use super::mailbox::{self, Caller};
-use super::message::{self, Bundle, Call, Read, Record, Status, read_record};
+use super::message::{self, Bundle, Call, Record, Report, Status};
 use super::ring::{DownWriter, UpReader};
 use crate::os::crowd::{self, is_crowded};
 use crate::os::{self, pidfd::PidFd};
@@ -98,9 +98,9 @@ impl Turn<'_> {
 /// What came from a worker.
 pub(crate) enum Event<'l> {
     /// Records.
-    Records(Bundle, Turn<'l>),
-    /// It has ended; these are the records it had left. Nothing comes after this.
-    Ended(Bundle),
+    Records(Report, Turn<'l>),
+    /// It has ended, and all it had left has come. Nothing comes after this.
+    Ended,
     /// It sent nonsense, or what could not be taken in. It should be killed, and nothing more be
     /// received.
     Broken(String),
@@ -297,7 +297,7 @@ impl Link {
 
     /// Takes what is there, if nobody else is about to; what only the keeper can take is left to it,
     /// and it is woken.
-    pub(crate) fn poll(&self) -> Option<(Bundle, Turn<'_>)> {
+    pub(crate) fn poll(&self) -> Option<(Report, Turn<'_>)> {
         let Way::Process(duct) = &self.0 else {
             return None;
         };
@@ -312,12 +312,12 @@ impl Link {
             return None;
         }
         match receiver.take(&duct.lanes, false) {
-            Ok(Some(bundle)) => {
+            Ok(Some(report)) => {
                 if receiver.is_apart.is_some() {
                     self.wake_keeper();
                 }
                 let _receiver = Some(receiver);
-                Some((bundle, Turn { _receiver }))
+                Some((report, Turn { _receiver }))
             }
             Ok(None) | Err(_) => {
                 drop(receiver);
@@ -496,7 +496,11 @@ impl Duct {
     }
 
     /// Waits for what comes over the connection.
-    fn receive(self: &Arc<Self>, receiver: &mut Receiver, apart: Apart) -> Result<Apartment, String> {
+    fn receive(
+        self: &Arc<Self>,
+        receiver: &mut Receiver,
+        apart: Apart,
+    ) -> Result<Apartment, String> {
         self.is_connected.store(true, Ordering::SeqCst);
         if self.has_ended.load(Ordering::SeqCst) {
             self.send_farewell();
@@ -513,7 +517,7 @@ impl Duct {
                 self.is_connected.store(false, Ordering::SeqCst);
                 receiver.is_apart = None;
                 take_in(message.body, message.handles, apart)
-                    .map(Apartment::Bundle)
+                    .map(Apartment::Report)
                     .map_err(|error| error.to_string())
             }
             kind => Err(format!("it sent a message of the unknown kind {kind}")),
@@ -523,7 +527,7 @@ impl Duct {
 
 /// What came over the connection.
 enum Apartment {
-    Bundle(Bundle),
+    Report(Report),
     Farewell,
 }
 
@@ -544,7 +548,7 @@ impl Receiver {
 
     /// Takes what is in the ring, up to a record that stands for another. `None` if the next one is
     /// such, or there is nothing.
-    fn take(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Bundle>, String> {
+    fn take(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Report>, String> {
         if let Some(reason) = &self.nonsense {
             return Err(reason.clone());
         }
@@ -555,7 +559,7 @@ impl Receiver {
         taken
     }
 
-    fn take_some(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Bundle>, String> {
+    fn take_some(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Report>, String> {
         if self.is_apart.is_some() {
             return Ok(None);
         }
@@ -570,20 +574,17 @@ impl Receiver {
                 return Ok(None);
             }
         }
-        let mut at = 0;
-        while at < body.len() {
-            let read = read_record(&body, at);
-            let (read, next) = read.ok_or("a record of it makes no sense")?;
-            if let Read::Apart { is_last } = read {
-                self.rest = body.split_off(next);
-                body.truncate(at);
-                self.is_apart = Some(Apart { is_last });
-                break;
-            }
-            at = next;
+        let (runs, apart) = Report::read(&body).ok_or("a record of it makes no sense")?;
+        if let Some((place, is_last)) = apart {
+            self.rest = body.split_off(place.end);
+            body.truncate(place.start);
+            self.is_apart = Some(Apart { is_last });
+        }
+        if runs.is_empty() {
+            return Ok(None);
         }
         let bundle = Bundle::of_many(Reply::new(body, None));
-        Ok((at > 0).then_some(bundle))
+        Ok(Some(Report { bundle, runs }))
     }
 }
 
@@ -637,22 +638,22 @@ impl Events {
         };
         let has_ended = duct.has_ended.load(Ordering::SeqCst);
         let mut receiver = duct.receiver();
-        let bundle = match receiver.take(&duct.lanes, has_ended) {
+        let report = match receiver.take(&duct.lanes, has_ended) {
             Err(reason) => return Some(Event::Broken(reason)),
-            Ok(Some(bundle)) => Some(bundle),
+            Ok(Some(report)) => Some(report),
             Ok(None) => match receiver.is_apart {
                 None => None,
                 Some(apart) => match duct.receive(&mut receiver, apart) {
-                    Ok(Apartment::Bundle(bundle)) => Some(bundle),
-                    Ok(Apartment::Farewell) => return Some(Event::Ended(Bundle::empty())),
+                    Ok(Apartment::Report(report)) => Some(report),
+                    Ok(Apartment::Farewell) => return Some(Event::Ended),
                     Err(reason) => return Some(Event::Broken(reason)),
                 },
             },
         };
         let _receiver = Some(receiver);
-        match bundle {
-            Some(bundle) => Some(Event::Records(bundle, Turn { _receiver })),
-            None => has_ended.then(|| Event::Ended(Bundle::empty())),
+        match report {
+            Some(report) => Some(Event::Records(report, Turn { _receiver })),
+            None => has_ended.then_some(Event::Ended),
         }
     }
 
@@ -675,7 +676,7 @@ fn take_in(
     body: Vec<u8>,
     mut handles: Option<Handles>,
     apart: Apart,
-) -> Result<Bundle, DecodeError> {
+) -> Result<Report, DecodeError> {
     let status = body
         .first()
         .and_then(|&number| Status::from_number(number.into()))
@@ -692,5 +693,5 @@ fn take_in(
     {
         return Err(DecodeError::new("its chunks of arrays were not taken in"));
     }
-    Ok(Bundle::of_one(record, Reply::new(body, handles)))
+    Ok(Report::of_one(record, Reply::new(body, handles)))
 }

@@ -7,6 +7,7 @@
 //! | the other side | is best served by | what is done |
 //! | --- | --- | --- |
 //! | runs on another processor, and is quick | looking without a pause | so it begins, for about as long as a sleep costs |
+//! | runs on another processor, and goes on meanwhile | looking rarely | where much was found, the next looks are further apart |
 //! | is being woken on another processor | looking until it is awake | looking goes on for as long as that may take, with yields |
 //! | wants this processor | giving it away | what comes right after a yield has the next looks begin with one |
 //! | has nothing to do yet | sleep | what was in vain is not tried for a while, longer each time |
@@ -21,10 +22,16 @@ use std::thread;
 use crate::os::{clock, limit};
 use crate::sync::atomic::{AtomicU32, Ordering};
 
-/// How many looks there are before the first yield: about 3 µs.
-const LOOKS: u32 = 100;
-/// How many looks there are between two yields.
-const LOOKS_BETWEEN: u32 = 10;
+/// How many pauses there are, with a look after each or after several, before the first yield: about
+/// 3 µs, ...
+const PAUSES: u32 = 100;
+/// ... and between two yields.
+const PAUSES_BETWEEN: u32 = 10;
+/// The most pauses before a look. Each look takes a line of the cache away from the other side; where
+/// that one goes on meanwhile, it is better to look late and find much.
+const MOST_PAUSES: u32 = 256;
+/// So much found at once is worth a longer pause.
+const MUCH: usize = 8;
 /// How long to look before a sleep: as long as it takes until a sleeper on another processor is
 /// awake, at its worst.
 const SPIN_NANOS: u64 = 60_000;
@@ -46,6 +53,8 @@ pub(crate) struct Spinner {
     penalty: AtomicU32,
     /// How many waits in a row a yield has ended, and then how many still begin with one.
     yields: AtomicU32,
+    /// How many pauses to make before a look, less one.
+    pauses: AtomicU32,
 }
 
 impl Spinner {
@@ -62,16 +71,36 @@ impl Spinner {
             return false;
         }
         let yields = self.yields.load(Ordering::Relaxed);
-        if yields <= YIELDS_ENOUGH {
-            for _ in 0..LOOKS {
-                hint::spin_loop();
-                if is_there() {
-                    self.note_found(0);
-                    return true;
-                }
-            }
+        if yields <= YIELDS_ENOUGH && self.look(PAUSES, &is_there) {
+            self.note_found(0);
+            return true;
         }
         self.spin_on(yields, &is_there)
+    }
+
+    /// So much was found at once by a look.
+    pub(crate) fn note_count(&self, count: usize) {
+        let pauses = self.pauses.load(Ordering::Relaxed);
+        let better = match count >= MUCH {
+            true => (pauses * 2 + 1).min(MOST_PAUSES),
+            false => pauses / 2,
+        };
+        if better != pauses {
+            self.pauses.store(better, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks after some pauses, again and again until there were so many.
+    #[inline]
+    fn look(&self, pauses: u32, is_there: impl Fn() -> bool) -> bool {
+        let before = self.pauses.load(Ordering::Relaxed) + 1;
+        for _ in 0..pauses.div_ceil(before) {
+            (0..before).for_each(|_| hint::spin_loop());
+            if is_there() {
+                return true;
+            }
+        }
+        false
     }
 
     #[cold]
@@ -94,12 +123,9 @@ impl Spinner {
                 break;
             }
             last = now;
-            for _ in 0..LOOKS_BETWEEN {
-                hint::spin_loop();
-                if is_there() {
-                    self.note_found(0);
-                    return true;
-                }
+            if self.look(PAUSES_BETWEEN, is_there) {
+                self.note_found(0);
+                return true;
             }
         }
         let penalty = self.penalty.load(Ordering::Relaxed);

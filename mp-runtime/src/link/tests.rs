@@ -83,9 +83,10 @@ fn a_mailbox_stays_as_it_was_when_its_worker_was_let_go_of() {
         let (link, events, mut end, hold) = open_in_process();
         let number = link.next_number();
         let head = head(7, number);
-        let args = Arc::new(b"abc".to_vec());
-        link.call(Call::new(head, &[1, 2, 3], args, 0..3), None);
+        let args = Listed::new(b"abc".to_vec(), 0, &[1, 2, 3]);
+        link.call(Call::new(head, Arc::new(args), 0..3), None);
         let chunk = end.next().expect("it was called");
+        let head = CallHead { count: 3, ..head };
         assert_eq!(chunk.head(), head);
         let items: Vec<_> = chunk.items().collect();
         assert_eq!(items, [&b"a"[..], b"b", b"c"]);
@@ -115,13 +116,13 @@ fn a_mailbox_stays_as_it_was_when_its_worker_was_let_go_of() {
         let running = link.running().map(|running| running.place);
         assert_eq!(running, is_running.then_some(1));
 
-        let Event::Records(bundle, _) = events.next() else {
+        let Event::Records(report, _) = events.next() else {
             panic!("one item was done")
         };
-        let records: Vec<Record> = bundle.records().collect();
+        let records = report.records();
         assert_eq!((records.len(), records[0].is_last), (1, false));
-        assert_eq!(bundle.reply.text(&records[0].payload), "done");
-        assert!(matches!(events.next(), Event::Ended(bundle) if bundle.records().count() == 0));
+        assert_eq!(report.bundle.reply.text(&records[0].payload), "done");
+        assert!(matches!(events.next(), Event::Ended));
         drop(end);
         assert_eq!(hold.end(), Some(ThreadEnd::LetGo));
     }
@@ -138,5 +139,5 @@ fn a_call_that_was_not_taken_is_dropped_with_its_worker() {
     link.call(call(), None);
     assert_eq!(Arc::strong_count(&bytes), 1);
     assert!(end.next().is_none() && link.running().is_none());
-    assert!(matches!(events.next(), Event::Ended(..)));
+    assert!(matches!(events.next(), Event::Ended));
 }

@@ -20,6 +20,11 @@ use std::sync::Arc;
 /// call is at its end. So short items do not wake it one by one.
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
+/// Of calls of more items than this, ...
+const MANY_ITEMS: u32 = 64;
+/// ... every so many-eth looks at the clock.
+const LOOK_EACH: u32 = 16;
+
 /// Receives calls and sends results.
 #[derive(Debug)]
 pub(crate) struct WorkerEnd(Side);
@@ -41,6 +46,8 @@ struct OfProcess {
     /// Those of the call that is being run, until its last item has them.
     handles: Option<Arc<Handles>>,
     woken: Instant,
+    /// How many items have ended since anybody looked how late it is.
+    unwatched: u32,
 }
 
 /// A call that came.
@@ -94,6 +101,7 @@ impl WorkerEnd {
             spinner: Spinner::default(),
             handles: None,
             woken: Instant::now(),
+            unwatched: 0,
         }))
     }
 
@@ -268,19 +276,30 @@ impl OfProcess {
     fn end(&mut self, call: CallHead, is_last: bool) {
         self.lanes.end(call.is_timed);
         if !is_last {
-            self.wake();
+            self.wake(call);
         }
     }
 
     /// Wakes who waits for results, after an item behind which there are others.
     #[inline]
-    fn wake(&mut self) {
+    fn wake(&mut self, call: CallHead) {
         let bell = self.lanes.up_bell();
         let is_due = bell.is_wanted_by(Sleeper::Waiter)
-            || bell.is_wanted_by(Sleeper::Keeper) && self.woken.elapsed() > FLUSH_INTERVAL;
+            || bell.is_wanted_by(Sleeper::Keeper) && self.is_late(call);
         if is_due {
             self.wake_now();
         }
+    }
+
+    /// Whether the keeper was not woken for a while. In calls of many items, which are short ones,
+    /// not each of them looks at the clock.
+    fn is_late(&mut self, call: CallHead) -> bool {
+        self.unwatched += 1;
+        if call.count > MANY_ITEMS && self.unwatched < LOOK_EACH {
+            return false;
+        }
+        self.unwatched = 0;
+        self.woken.elapsed() > FLUSH_INTERVAL
     }
 
     fn wake_now(&mut self) {

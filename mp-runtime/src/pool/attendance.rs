@@ -196,7 +196,10 @@ impl Attendance<'_> {
     fn look_for(&mut self, job: &Arc<Job>, until: Until) -> bool {
         let core = self.core;
         loop {
-            self.take();
+            let count = self.take();
+            if count > 0 {
+                core.attendants.spinner.note_count(count);
+            }
             if job.is(until) {
                 return true;
             }
@@ -207,19 +210,21 @@ impl Attendance<'_> {
         }
     }
 
-    /// Takes what is there.
-    fn take(&mut self) {
+    /// Takes what is there; tells of how many items it is the end.
+    fn take(&mut self) -> usize {
         let epoch = self.core.attendants.epoch.load(Ordering::Acquire);
         if epoch != self.epoch {
             self.epoch = epoch;
             self.links = self.core.busy_links();
             self.links.iter().for_each(|(_, link)| link.spare_keeper());
         }
+        let mut count = 0;
         for (index, link) in self.links.iter() {
-            if let Some((bundle, turn)) = link.poll() {
-                self.core.records(*index, &bundle, turn);
+            if let Some((report, turn)) = link.poll() {
+                count += self.core.records(*index, &report, turn);
             }
         }
+        count
     }
 
     fn has_news(&self) -> bool {

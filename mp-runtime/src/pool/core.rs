@@ -468,7 +468,11 @@ impl Core {
     ) -> Result<(), ()> {
         let piece = Piece::whole(segment);
         if let Err(error) = self.require_owner() {
-            job.deliver(piece.numbers().map(|number| Arrived::Failed(number, error.clone())));
+            job.deliver(
+                piece
+                    .numbers()
+                    .map(|number| Arrived::Failed(number, error.clone())),
+            );
             return Err(());
         }
         let mut state = self.state();
@@ -838,7 +842,7 @@ impl Core {
             function: hand.job.function_number,
             number,
             is_timed: hand.job.timeout.is_some(),
-            is_initializer: false,
+            ..CallHead::default()
         };
         let call = hand.piece.call(head);
         slot.is_light = is_light(&hand.job, &hand.piece, count);

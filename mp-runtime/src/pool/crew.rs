@@ -14,7 +14,7 @@ use super::life::Doom;
 use super::slot::{self, Slot, Stage};
 use super::{Backend, inline};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Bundle, Link, Turn};
+use crate::link::{Link, Report, Turn};
 use crate::os;
 use crate::process::{Death, Who, Worker, start_watch};
 
@@ -259,7 +259,7 @@ impl Core {
     pub(super) fn records(
         self: &Arc<Self>,
         index: usize,
-        bundle: &Bundle,
+        report: &Report,
         turn: Turn<'_>,
     ) -> usize {
         let mut state = self.state();
@@ -271,7 +271,7 @@ impl Core {
         let Some(worker) = &slot.worker else {
             return 0;
         };
-        let progress = life.complete(index, bundle, |hand| {
+        let progress = life.complete(index, report, |hand| {
             Who::runs(&slot.title, worker.info(), hand.job.function)
         });
         if let Some(reason) = progress.nonsense {

@@ -24,10 +24,6 @@ impl<T> Few<T> {
         self.more.last().or(self.first.as_ref())
     }
 
-    pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
-        self.more.last_mut().or(self.first.as_mut())
-    }
-
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.first.iter().chain(&self.more)
     }

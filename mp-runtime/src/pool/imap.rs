@@ -94,7 +94,9 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
         if let Some(Arrived::Done(answers)) = self.arrived.front_mut()
             && answers.len() > 1
         {
-            return answers.split_first().map(|(number, answer)| (number, Ok(answer)));
+            return answers
+                .split_first()
+                .map(|(number, answer)| (number, Ok(answer)));
         }
         let mut first = None;
         self.arrived

@@ -75,8 +75,8 @@ impl Initializer {
         let head = CallHead {
             function,
             number,
-            is_timed: false,
             is_initializer: true,
+            ..CallHead::default()
         };
         Ok(Call::of_one(head, Arc::clone(&self.args)))
     }
@@ -128,16 +128,16 @@ impl Initializer {
 /// Waits for the end of the first call of a worker.
 fn wait(events: &Events) -> End {
     loop {
-        let bundle = match events.next() {
-            Event::Records(bundle, _turn) => bundle,
-            Event::Ended(_) => return End::Lost,
+        let report = match events.next() {
+            Event::Records(report, _turn) => report,
+            Event::Ended => return End::Lost,
             Event::Broken(reason) => return End::Broken(reason),
         };
-        match bundle.records().next() {
+        match report.first() {
             Some(record) if record.status == Status::CutShort => {
                 return End::Broken("it did not say what became of it".into());
             }
-            Some(record) => return End::Answered(record, bundle.reply),
+            Some(record) => return End::Answered(record, report.bundle.reply),
             None => {}
         }
     }

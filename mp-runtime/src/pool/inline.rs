@@ -11,7 +11,7 @@ use super::core::{Core, Phase};
 use super::job::{Arrived, Job};
 use super::segment::Piece;
 use crate::error::Error;
-use crate::link::{Bundle, Status};
+use crate::link::{Report, Status};
 use crate::process::{Answers, ProcessInfo, Who, run_here};
 
 /// What such a pool is doing, on all threads that use it.
@@ -63,12 +63,7 @@ pub(super) fn run(core: &Core, job: &Arc<Job>, piece: &Piece) {
 }
 
 /// Runs an item as often as it takes.
-fn try_item(
-    core: &Core,
-    job: &Job,
-    piece: &Piece,
-    position: usize,
-) -> Result<Answers, Error> {
+fn try_item(core: &Core, job: &Job, piece: &Piece, position: usize) -> Result<Answers, Error> {
     let here = &core.here;
     let number = piece.segment.number(position);
     let who = Who::runs(&core.config.title(0), &here.info, job.function).of(job.place(number));
@@ -93,11 +88,13 @@ fn try_item(
         match job.timeout {
             Some(limit) if took > limit && retried < job.retries => retried += 1,
             Some(limit) if took > limit => return Err(who.returned_late(limit, took)),
-            _ if record.status != Status::Returned => return Err(who.failed(&record, &reply)),
+            _ if record.status != Status::Returned => {
+                return Err(who.failed(record.status, &reply, &record.payload));
+            }
             _ => {
+                let report = Report::of_one(record, reply);
                 let place = (number, job.is_mapped);
-                let bundle = Bundle::of_one(record.clone(), reply);
-                return Ok(who.answers(place, &record, &bundle));
+                return Ok(who.answers(place, &report.runs[0], &report.bundle));
             }
         }
     }

@@ -134,7 +134,11 @@ impl<R> Reader<R> {
     }
 
     /// Reads each of some items.
-    pub(super) fn read_each(&self, arrived: Arrived, mut take: impl FnMut(usize, Result<R, Error>)) {
+    pub(super) fn read_each(
+        &self,
+        arrived: Arrived,
+        mut take: impl FnMut(usize, Result<R, Error>),
+    ) {
         match arrived {
             Arrived::Failed(number, error) => take(number, Err(error)),
             Arrived::Done(answers) => answers.decode(self.read, |number, result| {

@@ -55,7 +55,7 @@ use super::job::{Arrived, Job};
 use super::queue::Queue;
 use super::segment::Piece;
 use crate::error::Error;
-use crate::link::{Bundle, Record, Running, Status};
+use crate::link::{Report, Run, Running, Status};
 use crate::process::Who;
 
 /// How often a chunk is sent again when its worker died before it ran any of it.
@@ -97,7 +97,9 @@ impl Ended {
 
     /// How many items the chunk had that it is the end of.
     pub(super) fn chunk_len(&self) -> usize {
-        self.remains.as_ref().map_or(0, |hand| hand.piece.range.len())
+        self.remains
+            .as_ref()
+            .map_or(0, |hand| hand.piece.range.len())
     }
 
     fn is_empty(&self) -> bool {
@@ -215,31 +217,28 @@ impl Hand {
         is_first && self.left() > 0
     }
 
-    /// Takes the record of the next item.
-    fn take_in(&mut self, record: &Record, bundle: &Bundle, who: &Who, ended: &mut Few<Arrived>) -> bool {
-        let Some(number) = self.next_number() else {
+    /// Takes the records of the next items; tells whether there are so many.
+    fn take_in(&mut self, run: &Run, report: &Report, who: &Who, ended: &mut Few<Arrived>) -> bool {
+        let Some(number) = self.next_number().filter(|_| run.count <= self.left()) else {
             return false;
         };
-        self.done += 1;
+        self.done += run.count;
         let is_mapped = self.job.is_mapped;
-        let arrived = match &self.doom {
-            Some(Doom::Cancelled(error)) => Arrived::Failed(number, error.clone()),
-            _ if record.status == Status::Returned => {
-                if let Some(Arrived::Done(answers)) = ended.last_mut()
-                    && !bundle.is_of_one()
-                {
-                    answers.extend();
-                    return true;
-                }
-                let answers = who.answers((number, is_mapped), record, bundle);
-                Arrived::Done(answers)
+        match &self.doom {
+            Some(Doom::Cancelled(error)) => {
+                let failed = |number| Arrived::Failed(number, error.clone());
+                ended.extend((number..).take(run.count).map(failed));
+            }
+            _ if run.status == Status::Returned => {
+                let answers = who.answers((number, is_mapped), run, &report.bundle);
+                ended.push(Arrived::Done(answers));
             }
             _ => {
                 let who = who.of(is_mapped.then_some(number));
-                Arrived::Failed(number, who.failed(record, &bundle.reply))
+                let error = who.failed(run.status, &report.bundle.reply, &run.payload);
+                ended.push(Arrived::Failed(number, error));
             }
-        };
-        ended.push(arrived);
+        }
         true
     }
 
@@ -371,7 +370,7 @@ impl Life {
     pub(super) fn complete(
         &mut self,
         slot: usize,
-        bundle: &Bundle,
+        report: &Report,
         who: impl Fn(&Hand) -> Who,
     ) -> Progress {
         let mut progress = Progress::default();
@@ -379,9 +378,9 @@ impl Life {
             progress.nonsense = Some("it answered and was not asked");
             return progress;
         };
-        let mut records = bundle.records().peekable();
+        let mut runs = report.runs.iter().peekable();
         while let Some(hand) = hands.front_mut()
-            && records.peek().is_some()
+            && runs.peek().is_some()
         {
             if hand.is_broken() {
                 return progress;
@@ -390,16 +389,16 @@ impl Life {
             let mut ended = Ended::of(&hand.job);
             let before = hand.done;
             let mut has_ended = false;
-            while !has_ended && let Some(record) = records.next() {
-                has_ended = record.is_last;
-                if record.status == Status::CutShort {
+            while !has_ended && let Some(run) = runs.next() {
+                has_ended = run.is_last;
+                if run.status == Status::CutShort {
                     // Items are left out only for a job that nobody wants any more.
                     let error = match &hand.doom {
                         Some(Doom::Cancelled(error)) => error.clone(),
                         _ => who.left_out(),
                     };
                     hand.fail(&error, &mut ended.arrived);
-                } else if !hand.take_in(&record, bundle, &who, &mut ended.arrived) {
+                } else if !hand.take_in(run, report, &who, &mut ended.arrived) {
                     progress.nonsense = Some("it answered more than it was asked");
                 }
                 if has_ended != (hand.left() == 0) {
@@ -424,7 +423,7 @@ impl Life {
                 return progress;
             }
         }
-        if records.peek().is_some() {
+        if runs.peek().is_some() {
             progress.nonsense = Some("it answered and was not asked");
         }
         progress
@@ -526,7 +525,10 @@ impl Life {
         (ended, left)
     }
 
-    fn hands_of<'l>(&'l mut self, job: &'l Arc<Job>) -> impl Iterator<Item = (usize, &'l mut Hand)> {
+    fn hands_of<'l>(
+        &'l mut self,
+        job: &'l Arc<Job>,
+    ) -> impl Iterator<Item = (usize, &'l mut Hand)> {
         let all = self.hands.iter_mut().enumerate();
         let all = all.flat_map(|(slot, hands)| hands.iter_mut().map(move |hand| (slot, hand)));
         all.filter(|(_, hand)| Arc::ptr_eq(&hand.job, job))

@@ -184,13 +184,13 @@ impl<R> Gathered<R> {
         } = self;
         for arrived in arrived {
             *count += arrived.len();
+            if let Arrived::Done(answers) = &arrived
+                && results.len() < answers.end()
+            {
+                results.resize_with(answers.end(), || None);
+            }
             reader.read_each(arrived, |number, result| match result {
-                Ok(result) => {
-                    if results.len() <= number {
-                        results.resize_with(number + 1, || None);
-                    }
-                    results[number] = Some(result);
-                }
+                Ok(result) => results[number] = Some(result),
                 Err(error) => {
                     let is_first = first_error
                         .as_ref()
@@ -238,7 +238,8 @@ pub(super) fn run<F: ProcessFn>(
     let mut items = items.fuse();
     loop {
         // After an error only what comes before it matters, and that was fed.
-        while feed.is_open && !feed.is_ahead(gathered.count) {
+        let has_room = !feed.is_ahead(gathered.count);
+        while has_room && feed.is_open {
             let next = if gathered.has_failed() || feed.is_refused {
                 None
             } else {

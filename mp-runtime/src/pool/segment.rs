@@ -1,10 +1,9 @@
 //! Encoded items.
 
 use std::ops::Range;
-use std::slice;
 use std::sync::Arc;
 
-use crate::link::{Call, CallHead};
+use crate::link::{Args, Call, CallHead};
 use crate::registry::ProcessFn;
 use crate::wire::{self, EncodeError, Encoder, Handles};
 
@@ -26,6 +25,7 @@ const SEGMENT_REGIONS: usize = 16;
 pub(super) struct Segment {
     /// The place of the first one in what was mapped over; the others follow.
     first: usize,
+    count: usize,
     ends: Ends,
     bytes: Vec<u8>,
     pub(super) handles: Option<Arc<Handles>>,
@@ -34,43 +34,51 @@ pub(super) struct Segment {
 /// Where the bytes of each item end.
 #[derive(Debug)]
 enum Ends {
-    One(usize),
-    Many(Vec<usize>),
+    One,
+    /// Four bytes each, little-endian; the last one, if it ends beyond 4 GiB, with what is lower of
+    /// its end: it is alone in its chunk then, and nobody asks.
+    Many(Vec<[u8; 4]>),
 }
 
-impl AsRef<[u8]> for Segment {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
+impl Args for Segment {
+    fn bytes(&self, items: Range<usize>) -> &[u8] {
+        &self.bytes[self.start(items.start)..self.start(items.end)]
+    }
+
+    fn ends(&self, items: Range<usize>) -> (&[u8], u32) {
+        match &self.ends {
+            Ends::One => (&[], 0),
+            Ends::Many(ends) => (
+                ends[items.clone()].as_flattened(),
+                self.start(items.start) as u32,
+            ),
+        }
     }
 }
 
 impl Segment {
-    fn positions(&self) -> &[usize] {
-        match &self.ends {
-            Ends::One(end) => slice::from_ref(end),
-            Ends::Many(ends) => ends,
-        }
-    }
-
     /// The place of the item at `position` in what was mapped over.
     pub(super) fn number(&self, position: usize) -> usize {
         self.first + position
     }
 
-    /// Where the arguments of the item at `position` begin.
+    /// Where the arguments of the item at `position` begin, or those of all end.
     fn start(&self, position: usize) -> usize {
-        position
-            .checked_sub(1)
-            .map_or(0, |before| self.positions()[before])
+        match &self.ends {
+            _ if position == 0 => 0,
+            _ if position == self.count => self.bytes.len(),
+            Ends::One => self.bytes.len(),
+            Ends::Many(ends) => u32::from_le_bytes(ends[position - 1]) as usize,
+        }
     }
 
     /// The encoded arguments of the item at `position`.
     pub(super) fn args(&self, position: usize) -> &[u8] {
-        &self.bytes[self.start(position)..self.positions()[position]]
+        self.bytes(position..position + 1)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.positions().len()
+        self.count
     }
 
     /// Every item has its result: parts of arrays, which only the last one can have, come back.
@@ -90,7 +98,7 @@ impl Segment {
 pub(super) struct SegmentBuilder {
     first: usize,
     /// Where the bytes of each end, but for the last one.
-    positions: Vec<usize>,
+    positions: Vec<[u8; 4]>,
     count: usize,
     encoder: Encoder,
     ends: Option<wire::Ends>,
@@ -118,7 +126,7 @@ impl SegmentBuilder {
 
         let (bytes, loans) = (self.encoder.len(), self.encoder.loans().len());
         self.encoder.reserve(ITEM_BYTES);
-        let mut item = Rewind {
+        let item = Rewind {
             encoder: &mut self.encoder,
             bytes,
             loans,
@@ -130,12 +138,11 @@ impl SegmentBuilder {
             self.ends = item.encoder.take_ends()?;
         }
         item.encoder.end_item()?;
-        item.bytes = item.encoder.len();
-        item.loans = item.encoder.loans().len();
-        drop(item);
+        std::mem::forget(item);
         match self.count {
             0 => self.first = number,
-            _ => self.positions.push(bytes),
+            // A segment with more bytes gets no more items.
+            _ => self.positions.push((bytes as u32).to_le_bytes()),
         }
         debug_assert_eq!(number, self.first + self.count);
         self.count += 1;
@@ -169,14 +176,15 @@ impl SegmentBuilder {
         } = std::mem::take(self);
         let (bytes, cargo) = encoder.into_parts();
         let item_ends = match count {
-            1 => Ends::One(bytes.len()),
+            1 => Ends::One,
             _ => {
-                positions.push(bytes.len());
+                positions.push((bytes.len() as u32).to_le_bytes());
                 Ends::Many(positions)
             }
         };
         Arc::new(Segment {
             first,
+            count,
             ends: item_ends,
             bytes,
             handles: Handles::of(ends, cargo).map(Arc::new),
@@ -241,15 +249,19 @@ impl Piece {
         let Range { start, end } = self.range;
         let middle = start + count.min(end - start);
         let most = self.segment.start(start) + CHUNK_BYTES;
-        let fits = |position: &usize| *position <= most;
-        let positions = &self.segment.positions()[start..middle];
-        match positions.last() {
-            Some(last) if !fits(last) => {
-                let fitting = positions.partition_point(fits);
-                (start + fitting).max(start + 1).min(end)
-            }
-            _ => middle,
+        if self.segment.start(middle) <= most {
+            return middle;
         }
+        // The first position that is too far; the one before it may be the end.
+        let (mut low, mut high) = (start + 1, middle);
+        while low < high {
+            let position = low + (high - low) / 2;
+            match self.segment.start(position) <= most {
+                true => low = position + 1,
+                false => high = position,
+            }
+        }
+        (low - 1).max(start + 1).min(end)
     }
 
     /// How many bytes the arguments of its first `count` items have, or of as many as go into one
@@ -266,11 +278,8 @@ impl Piece {
 
     /// Its items as a call.
     pub(super) fn call(&self, head: CallHead) -> Call {
-        let segment = &self.segment;
-        let range = segment.start(self.range.start)..segment.start(self.range.end);
-        let ends = &segment.positions()[self.range.clone()];
-        let segment: Arc<Segment> = Arc::clone(segment);
-        Call::new(head, ends, segment, range)
+        let segment: Arc<Segment> = Arc::clone(&self.segment);
+        Call::new(head, segment, self.range.clone())
     }
 
     /// The places of its items in what was mapped over.

@@ -318,9 +318,9 @@ fn receive(
                 found = 0;
                 events.sleep(is_wanted);
             }
-            Some(Event::Records(bundle, turn)) => {
+            Some(Event::Records(report, turn)) => {
                 has_worked = true;
-                found += core.records(index, &bundle, turn);
+                found += core.records(index, &report, turn);
             }
             Some(Event::Broken(reason)) => {
                 core.broken(index, reason);
@@ -328,7 +328,7 @@ fn receive(
                 worker.wait();
                 break;
             }
-            Some(Event::Ended(_)) => break,
+            Some(Event::Ended) => break,
         }
     }
     let death = worker.death(link.is_out_of_memory());

@@ -141,8 +141,7 @@ impl Builder {
         let head = CallHead {
             function: Catalogue::get()?.number(function).unwrap_or(u32::MAX),
             number: super::handle::ONLY_CALL,
-            is_timed: false,
-            is_initializer: false,
+            ..CallHead::default()
         };
         let call = Call::of_one(head, Arc::new(payload.bytes));
         let handles = payload.handles.map(Arc::new);

@@ -355,9 +355,9 @@ fn receive(
     let mut result: Option<(Record, Reply)> = None;
     let mut complaint = None;
     loop {
-        let (bundle, ended) = match events.next() {
-            Event::Records(bundle, _turn) => (bundle, false),
-            Event::Ended(bundle) => (bundle, true),
+        let report = match events.next() {
+            Event::Records(report, _turn) => report,
+            Event::Ended => break,
             Event::Broken(reason) => {
                 complaint = Some(reason);
                 child.kill();
@@ -366,11 +366,7 @@ fn receive(
             }
         };
         if result.is_none() {
-            let mut records = bundle.records();
-            result = records.next().map(|record| (record, bundle.reply.clone()));
-        }
-        if ended {
-            break;
+            result = report.first().map(|record| (record, report.bundle.reply));
         }
     }
     let death = child.death(link.is_out_of_memory());

@@ -10,7 +10,7 @@ use serde::Deserialize as _;
 
 use super::{Death, ProcessInfo};
 use crate::error::{Error, ErrorKind, Panic};
-use crate::link::{Bundle, Record, Reply, Status, ThreadEnd};
+use crate::link::{Bundle, Record, Reply, Run, Status, ThreadEnd};
 use crate::registry::Function;
 use crate::wire::{DecodeError, Decoder};
 
@@ -71,9 +71,9 @@ impl Answers {
         self.count
     }
 
-    /// Has one more, which stands behind the last one.
-    pub(crate) fn extend(&mut self) {
-        self.count += 1;
+    /// The number behind that of the last one.
+    pub(crate) fn end(&self) -> usize {
+        self.number + self.count
     }
 
     /// Reads each value, in order.
@@ -87,12 +87,15 @@ impl Answers {
             let mut done = 0;
             // One guard for all of them, and another for what is behind one that panics.
             let decoded = catch_unwind(AssertUnwindSafe(|| {
-                let mut records = self.bundle.records_from(self.at);
+                let mut at = self.at;
                 for number in (self.number..).take(self.count) {
-                    let payload = records.next().map_or(0..0, |record| record.payload);
+                    let (payload, next) = self.bundle.payload_at(at);
                     let result = self.bundle.reply.decode(&payload, read);
-                    done += 1;
-                    take(number, result.map_err(|error| self.of(number).not_decoded(&error)));
+                    (at, done) = (next, done + 1);
+                    take(
+                        number,
+                        result.map_err(|error| self.of(number).not_decoded(&error)),
+                    );
                 }
             }));
             let Err(panic) = decoded else { return };
@@ -109,21 +112,22 @@ impl Answers {
             return None;
         }
         let number = self.number;
-        let mut records = self.bundle.records_from(self.at);
+        let (payload, next) = self.bundle.payload_at(self.at);
         let answer = Answer {
             reply: self.bundle.reply.clone(),
-            payload: records.next().map_or(0..0, |record| record.payload),
+            payload,
             who: self.of(number),
         };
-        self.skip(1);
+        self.at = next;
+        self.number += 1;
+        self.count -= 1;
         Some((number, answer))
     }
 
     fn skip(&mut self, count: usize) {
         let count = count.min(self.count);
-        let mut records = self.bundle.records_from(self.at);
-        if let Some(last) = count.checked_sub(1).and_then(|before| records.nth(before)) {
-            self.at = last.payload.end;
+        for _ in 0..count {
+            self.at = self.bundle.payload_at(self.at).1;
         }
         self.number += count;
         self.count -= count;
@@ -263,18 +267,18 @@ impl Who {
         self.error(ErrorKind::TimedOut, message)
     }
 
-    /// Results of items, of which `record` is the first.
+    /// Results of items, from this number on.
     pub(crate) fn answers(
         &self,
         (number, is_mapped): (usize, bool),
-        record: &Record,
+        run: &Run,
         bundle: &Bundle,
     ) -> Answers {
         Answers {
             bundle: bundle.clone(),
-            at: bundle.start_of(record),
+            at: run.at,
             number,
-            count: 1,
+            count: run.count,
             is_mapped,
             who: self.clone(),
         }
@@ -288,14 +292,14 @@ impl Who {
                 payload: record.payload.clone(),
                 who: self,
             }),
-            _ => Err(self.failed(record, &reply)),
+            status => Err(self.failed(status, &reply, &record.payload)),
         }
     }
 
     /// Why the call came to nothing, by a record that is no result.
-    pub(crate) fn failed(&self, record: &Record, reply: &Reply) -> Error {
-        let (call, payload) = (self.call(), &record.payload);
-        match record.status {
+    pub(crate) fn failed(&self, status: Status, reply: &Reply, payload: &Range<usize>) -> Error {
+        let call = self.call();
+        match status {
             Status::Panicked => {
                 let decoded = reply.decode(payload, |from: &mut Decoder<'_>| {
                     <(String, Option<String>, Option<String>)>::deserialize(from)

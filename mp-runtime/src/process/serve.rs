@@ -21,7 +21,7 @@ pub(super) fn serve(mut end: WorkerEnd, catalogue: &'static Catalogue, role: Rol
 
 /// Runs calls until there are no more.
 pub(super) fn run_calls(end: &mut WorkerEnd, catalogue: &'static Catalogue, role: Role) {
-    let mut encoder = Box::default();
+    let mut encoder = None;
     while let Some(chunk) = end.next() {
         if run_chunk(end, catalogue, chunk, &mut encoder).is_err() {
             // The parent is gone, and the lifeline's thread is about to end this process; or this
@@ -65,7 +65,7 @@ fn run_chunk(
     end: &mut WorkerEnd,
     catalogue: &'static Catalogue,
     chunk: Chunk,
-    encoder: &mut Box<Encoder>,
+    encoder: &mut Option<Box<Encoder>>,
 ) -> std::io::Result<()> {
     let head = chunk.head();
     let function = catalogue.function(head.function);
@@ -81,7 +81,7 @@ fn run_chunk(
         let handles = end.handles(is_last);
         let outcome = match function {
             Some(function) => {
-                let output = std::mem::take(encoder);
+                let output = encoder.take().unwrap_or_default();
                 run_item(
                     function,
                     Call::new(args, handles, output, head.is_initializer),
@@ -93,12 +93,11 @@ fn run_chunk(
             )),
         };
         match outcome {
-            Ok(output) => {
-                *encoder = output;
-                end.end_returned(head, is_last, encoder)?;
-                match encoder.capacity() > KEPT_BYTES {
-                    true => *encoder = Box::default(),
-                    false => encoder.clear(),
+            Ok(mut output) => {
+                end.end_returned(head, is_last, &mut output)?;
+                if output.capacity() <= KEPT_BYTES {
+                    output.clear();
+                    *encoder = Some(output);
                 }
             }
             Err((status, payload)) => end.end(head, is_last, status, payload)?,
@@ -110,10 +109,7 @@ fn run_chunk(
 
 /// Gives the result, or what kept the function from returning one.
 #[inline]
-fn run_item(
-    function: &Function,
-    mut call: Call<'_>,
-) -> Result<Box<Encoder>, (Status, Payload)> {
+fn run_item(function: &Function, mut call: Call<'_>) -> Result<Box<Encoder>, (Status, Payload)> {
     let called = panic::catch(move || {
         (function.run)(&mut call)?;
         call.into_output()

@@ -24,7 +24,9 @@ use self::watchdog::{until, within};
 use super::{Exit, ProcessInfo, Who, Worker, current, run_here, start_thread};
 use crate::channel::{self, Sender};
 use crate::error::ErrorKind;
-use crate::link::{Call, CallHead, Event as News, Events, Link, Record, Reply, Status, ThreadEnd};
+use crate::link::{
+    Call, CallHead, Event as News, Events, Link, Listed, Record, Reply, Status, ThreadEnd,
+};
 use crate::registry::{self, CallError, Catalogue, Function, Registered};
 use crate::shm::Shared;
 use crate::sync::{Array, ArrayChunk, Event};
@@ -168,8 +170,8 @@ fn function_number() -> u32 {
 
 /// Items that were encoded, as a pool keeps them.
 struct Encoded {
-    bytes: Arc<Vec<u8>>,
-    ends: Vec<usize>,
+    args: Arc<Listed>,
+    count: usize,
     handles: Option<Arc<Handles>>,
 }
 
@@ -188,8 +190,8 @@ impl Encoded {
         }
         let (bytes, cargo) = encoder.into_parts();
         Encoded {
-            bytes: Arc::new(bytes),
-            ends,
+            args: Arc::new(Listed::new(bytes, 0, &ends)),
+            count: ends.len(),
             handles: Handles::of(ipc_ends, cargo).map(Arc::new),
         }
     }
@@ -205,10 +207,8 @@ impl Encoded {
     }
 
     fn call_with(&self, head: CallHead, range: Range<usize>) -> Call {
-        let start = |item: usize| item.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let bytes = start(range.start)..start(range.end);
-        let args: Arc<Vec<u8>> = Arc::clone(&self.bytes);
-        Call::new(head, &self.ends[range], args, bytes)
+        let args: Arc<Listed> = Arc::clone(&self.args);
+        Call::new(head, args, range)
     }
 }
 
@@ -233,7 +233,7 @@ impl Station {
 
     fn send(&self, number: u32, acts: Vec<Act>) -> Encoded {
         let encoded = Encoded::new(acts);
-        let call = encoded.call(number, 0..encoded.ends.len());
+        let call = encoded.call(number, 0..encoded.count);
         self.link.call(call, encoded.handles.clone());
         encoded
     }
@@ -245,15 +245,13 @@ impl Station {
                 return Some(next);
             }
             match self.events.next() {
-                News::Records(bundle, _turn) => {
-                    let records = bundle.records();
+                News::Records(report, _turn) => {
+                    let reply = &report.bundle.reply;
+                    let records = report.records().into_iter();
                     self.received
-                        .extend(records.map(|record| (record, bundle.reply.clone())));
+                        .extend(records.map(|record| (record, reply.clone())));
                 }
-                News::Ended(bundle) => {
-                    assert_eq!(bundle.records().count(), 0);
-                    return None;
-                }
+                News::Ended => return None,
                 News::Broken(reason) => panic!("{reason}"),
             }
         }
@@ -314,7 +312,13 @@ fn number(outcome: Outcome) -> i64 {
 fn here(name: &str, act: Act) -> Outcome {
     let info = Arc::new(ProcessInfo::of_thread(name.into(), 0));
     let encoded = Encoded::new(vec![act]);
-    let (record, reply) = run_here(&info, &ACT, false, &encoded.bytes, encoded.handles.clone());
+    let (record, reply) = run_here(
+        &info,
+        &ACT,
+        false,
+        &encoded.args.bytes,
+        encoded.handles.clone(),
+    );
     outcome(&record, &reply)
 }
 
@@ -530,7 +534,7 @@ fn what_a_worker_does_that_was_let_go_of_does_not_count() {
         assert_eq!(sent, Some(Status::Returned));
         assert_eq!(rx.recv().ok(), Some(5));
         // The function that goes on has nothing of them but its own.
-        let bytes = Arc::downgrade(&encoded.bytes);
+        let bytes = Arc::downgrade(&encoded.args);
         drop(encoded);
         let closed = rx.recv().map_err(|error| error.kind());
         assert_eq!(closed, Err(ErrorKind::Closed));
@@ -557,7 +561,7 @@ fn a_function_that_was_let_go_of_keeps_nothing_when_it_returns() {
         let station = Station::start("late");
         let waiting = events();
         let encoded = station.send(1, vec![Act::Wait(waiting.clone())]);
-        let bytes = Arc::downgrade(&encoded.bytes);
+        let bytes = Arc::downgrade(&encoded.args);
         drop(encoded);
         waiting[0].wait();
         drop(station);
@@ -615,7 +619,7 @@ fn a_worker_that_nobody_calls_any_more_ends() {
     within(LIMIT, || {
         let (worker, link, events) = start_thread("orphan", 0, None).expect("there is a thread");
         drop(link);
-        assert!(matches!(events.next(), News::Ended(..)));
+        assert!(matches!(events.next(), News::Ended));
         assert_eq!(worker.wait().thread, Some(ThreadEnd::Returned));
     });
 }

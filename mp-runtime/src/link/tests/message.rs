@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::link::message::{Read, read_call, read_record, record_head};
-use crate::link::{Bundle, Call, CallHead, Record, Reply, Status};
+use crate::link::{Call, CallHead, Listed, Record, Reply, Report, Status};
 
 /// A call as it lies in a frame.
 fn frame(call: &Call) -> Vec<u8> {
@@ -26,14 +26,15 @@ proptest! {
         behind in prop::collection::vec(any::<u8>(), 0..20),
     ) {
         let (function, number, is_timed, is_initializer) = words;
-        let head = CallHead { function, number, is_timed, is_initializer };
-        let args = Arc::new([before.clone(), items.concat(), behind].concat());
+        let count = items.len() as u32;
+        let head = CallHead { function, number, count, is_timed, is_initializer };
+        let bytes = [before.clone(), items.concat(), behind].concat();
         let mut ends = Vec::new();
         for item in &items {
             ends.push(ends.last().copied().unwrap_or(before.len()) + item.len());
         }
-        let range = before.len()..*ends.last().expect("there is an item");
-        let call = Call::new(head, &ends, args, range);
+        let args = Arc::new(Listed::new(bytes, before.len(), &ends));
+        let call = Call::new(head, args, 0..items.len());
         let bytes = frame(&call);
         prop_assert_eq!(call.byte_count(), bytes.len());
         prop_assert_eq!(call.parts().items().collect::<Vec<_>>(), &items[..]);
@@ -59,16 +60,17 @@ proptest! {
             body.extend(record_head(Some(*status), *is_last, payload.len()));
             body.extend(payload);
         }
-        let bundle = Bundle::of_many(Reply::new(body, None));
-        let bytes = bundle.reply.bytes();
-        let records: Vec<Record> = bundle.records().collect();
+        let report = Report::of_body(body).expect("they are records");
+        let bytes = report.bundle.reply.bytes();
+        let records = report.records();
         let read = records.iter().map(|record| {
             (record.status, record.is_last, bytes[record.payload.clone()].to_vec())
         });
         prop_assert_eq!(read.collect::<Vec<_>>(), written);
-        for (place, record) in records.iter().enumerate() {
-            let from = bundle.records_from(bundle.start_of(record));
-            prop_assert_eq!(from.collect::<Vec<_>>(), &records[place..]);
+        prop_assert_eq!(report.first(), records.first().cloned());
+        // A run is of one call, and of more than one item only if they returned.
+        for run in &report.runs {
+            prop_assert!(run.count == 1 || run.status == Status::Returned);
         }
     }
 
@@ -88,9 +90,10 @@ proptest! {
         if let Ok((_, parts)) = read_call(&body) {
             parts.items().for_each(drop);
         }
-        let bundle = Bundle::of_many(Reply::new(body, None));
-        for record in bundle.records() {
-            prop_assert!(bundle.reply.bytes().get(record.payload).is_some());
+        if let Some(report) = Report::of_body(body) {
+            for record in report.records() {
+                prop_assert!(report.bundle.reply.bytes().get(record.payload).is_some());
+            }
         }
     }
 }
@@ -116,15 +119,14 @@ fn a_record_of_no_status_is_none() {
 }
 
 #[test]
-fn a_bundle_of_one_has_that_one() {
+fn a_report_of_one_has_that_one() {
     let record = Record {
         status: Status::Returned,
         is_last: true,
         payload: 1..3,
     };
-    let bundle = Bundle::of_one(record.clone(), Reply::new(vec![0, 7, 8], None));
-    assert!(bundle.is_of_one());
-    assert_eq!(bundle.records().collect::<Vec<_>>(), [record.clone()]);
-    assert_eq!(bundle.reply.text(&record.payload), "\u{7}\u{8}");
-    assert_eq!(Bundle::empty().records().count(), 0);
+    let report = Report::of_one(record.clone(), Reply::new(vec![0, 7, 8], None));
+    assert_eq!(report.records(), [record.clone()]);
+    assert_eq!(report.first(), Some(record.clone()));
+    assert_eq!(report.bundle.reply.text(&record.payload), "\u{7}\u{8}");
 }

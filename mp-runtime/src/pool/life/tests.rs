@@ -8,7 +8,6 @@ use super::super::job::Chunking;
 use super::super::segment::SegmentBuilder;
 use super::*;
 use crate::error::ErrorKind;
-use crate::link::Reply;
 use crate::registry::{Function, ProcessFn};
 use crate::wire::{DecodeError, Decoder, EncodeError, Encoder};
 
@@ -85,10 +84,10 @@ struct Put {
 }
 
 /// Records as they are taken out of the ring.
-fn bundle(put: &[Put]) -> Bundle {
+fn report(put: &[Put]) -> Report {
     let head = |put: &Put| crate::link::record_head(Some(put.status), put.is_last, 0);
     let body = put.iter().flat_map(head).collect();
-    Bundle::of_many(Reply::new(body, None))
+    Report::of_body(body).expect("they are records")
 }
 
 /// A call that was sent to a worker.
@@ -415,7 +414,7 @@ impl World {
     fn take(&mut self, slot: usize) {
         let put = std::mem::take(&mut self.workers[slot].ring);
         let ended_calls = put.iter().filter(|put| put.is_last).count();
-        let progress = self.life.complete(slot, &bundle(&put), |_| who());
+        let progress = self.life.complete(slot, &report(&put), |_| who());
         assert_eq!(progress.nonsense, None);
         assert_eq!(progress.hands, ended_calls);
         let items: usize = progress
