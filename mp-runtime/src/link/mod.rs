@@ -3,6 +3,8 @@
 //! process, of which the rest of this page is; one that is a thread of this process has a
 //! [`mailbox`] behind the same names.
 //!
+//! Why it holds, the orderings and a sketch of the proofs, is in `README.md` beside this file.
+//!
 //! # Two lanes
 //!
 //! Plain bytes go through two [rings](ring) in memory that the two share ([`lanes`]), without a
