@@ -8,6 +8,7 @@
     reason = "a module of every bench, of which none uses all of it"
 )]
 
+pub(crate) mod machine;
 #[expect(unsafe_code, reason = "the peer of shared memory is raw calls")]
 pub(crate) mod page;
 pub(crate) mod place;
@@ -18,9 +19,11 @@ pub(crate) mod ping;
     reason = "a mutex of POSIX threads is raw calls, and the peer of ours"
 )]
 pub(crate) mod robust;
+pub(crate) mod readme;
+pub(crate) mod spread;
+pub(crate) mod svg;
 
 use std::env;
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -29,6 +32,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use spread::Seconds;
 
 /// The first argument of the raw side's processes: return at once, or echo blocks of a length.
 const NOTHING: &str = "--raw-nothing";
@@ -229,26 +234,6 @@ impl<'a> Contest<'a> {
 fn median(figures: &mut [f64]) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// Shown with three digits.
-struct Seconds(f64);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (figure, unit) = match self.0 {
-            seconds if seconds < 1e-6 => (seconds * 1e9, "ns"),
-            seconds if seconds < 1e-3 => (seconds * 1e6, "µs"),
-            seconds if seconds < 1.0 => (seconds * 1e3, "ms"),
-            seconds => (seconds, "s"),
-        };
-        let digits = match figure {
-            figure if figure < 10.0 => 2,
-            figure if figure < 100.0 => 1,
-            _ => 0,
-        };
-        write!(f, "{figure:.digits$} {unit}")
-    }
 }
 
 /// What a process of the raw side does instead of the bench. Call it before `mp::init`.

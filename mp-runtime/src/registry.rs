@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::shm::bulk::Bulk;
 use crate::sync::statics;
-use crate::wire::{self, DecodeError, Decoder, EncodeError, Encoder, Handles};
+use crate::wire::{self, Apart, DecodeError, Decoder, EncodeError, Encoder, Handles};
 
 /// A function that can run in another process: what `#[mp::process_fn]` makes of a function.
 ///
@@ -79,6 +80,7 @@ inventory::collect!(Registered);
 #[derive(Debug)]
 pub struct Call<'m> {
     input: &'m [u8],
+    bulks: &'m [Bulk],
     handles: Option<Arc<Handles>>,
     output: Box<Encoder>,
     /// Whether an `Err` that it returns is a failure and no result.
@@ -97,16 +99,17 @@ pub enum CallError {
 }
 
 impl<'m> Call<'m> {
-    /// One with these arguments, whose result is written into `output`, which is empty. That of an
+    /// One with these arguments, and what of them lies apart, whose result is written into `output`, which is empty. That of an
     /// initializer fails if the function returns an `Err`.
     pub(crate) fn new(
-        input: &'m [u8],
+        (input, bulks): (&'m [u8], &'m [Bulk]),
         handles: Option<Arc<Handles>>,
         output: Box<Encoder>,
         is_initializer: bool,
     ) -> Call<'m> {
         Call {
             input,
+            bulks,
             handles,
             output,
             is_initializer,
@@ -131,7 +134,13 @@ impl<'m> Call<'m> {
         read: impl FnOnce(&mut Decoder<'m>) -> Result<A, DecodeError>,
     ) -> Result<A, CallError> {
         let handles = self.handles.take();
-        wire::decode(self.input, handles.as_deref(), read).map_err(CallError::Decode)
+        wire::decode(
+            self.input,
+            Apart::Trusted(self.bulks),
+            handles.as_deref(),
+            read,
+        )
+        .map_err(CallError::Decode)
     }
 
     /// Calls the function.

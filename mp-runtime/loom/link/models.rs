@@ -248,7 +248,7 @@ fn who_stops_taking_leaves_nothing_behind() {
                 let reader = UpReader::new(up(&keepers, 4));
                 while reader.is_empty() {
                     let bell = Bell(keepers.sleeping_word(UP_BELL));
-                    bell.doze(Sleeper::Keeper, || !reader.is_empty());
+                    bell.doze(Sleeper::Keeper, None, || !reader.is_empty());
                 }
             })
         });
@@ -330,7 +330,7 @@ fn a_worker_is_attended_or_left_to_its_keeper() {
                     let bell = Bell(own.page.sleeping_word(UP_BELL));
                     match is_wanted {
                         true => bell.sleep(Sleeper::Keeper, None, || !reader.is_empty()),
-                        false => bell.doze(Sleeper::Keeper, || !reader.is_empty()),
+                        false => bell.doze(Sleeper::Keeper, None, || !reader.is_empty()),
                     }
                 }
             })

@@ -15,7 +15,7 @@ use super::letter::Letter;
 use super::line::{self, Line, Until};
 use crate::error::{Error, ErrorKind};
 use crate::shm::transit;
-use crate::wire::{self, Decoder, Payload};
+use crate::wire::{self, Apart, Decoder, Payload};
 
 /// Makes a pipe (`multiprocessing.Pipe`): what is sent at one end is received at the other, both
 /// ways.
@@ -264,7 +264,12 @@ fn decode<R: Portable>(mut letter: Letter) -> Result<R, Error> {
         }
     }
     let handles = letter.take_handles()?;
-    let decoded = wire::decode(letter.bytes(), handles.as_ref(), Decoder::value);
+    let decoded = wire::decode(
+        letter.bytes(),
+        Apart::Nothing,
+        handles.as_ref(),
+        Decoder::value,
+    );
     decoded.map_err(|error| not_decoded(&error.to_string()).with_source(error))
 }
 

@@ -131,11 +131,17 @@ impl Bell<'_> {
         }
     }
 
-    /// Sleeps until somebody wakes it, without a wish of its own: somebody else may express it.
-    pub(super) fn doze(self, sleeper: Sleeper, is_ready: impl Fn() -> bool) {
+    /// Sleeps until somebody wakes it, `limit` at most, without a wish of its own: somebody else may
+    /// express it.
+    pub(super) fn doze(
+        self,
+        sleeper: Sleeper,
+        limit: Option<Duration>,
+        is_ready: impl Fn() -> bool,
+    ) {
         let word = self.0.load(Ordering::SeqCst);
         if !is_ready() {
-            futex::wait_as(self.0, word, None, sleeper as u32);
+            futex::wait_as(self.0, word, limit, sleeper as u32);
         }
     }
 }

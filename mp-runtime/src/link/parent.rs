@@ -14,7 +14,8 @@ use super::message::{self, Bundle, Call, Record, Report, Status};
 use super::ring::{DownWriter, UpReader};
 use crate::os::crowd::{self, is_crowded};
 use crate::os::{self, pidfd::PidFd};
-use crate::wire::{self, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
+use crate::shm::bulk;
+use crate::wire::{self, Apart, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
 
 /// A call is light up to so many bytes, if it has no handles: it can be sent under a lock, and to a
 /// worker that has others.
@@ -68,7 +69,7 @@ struct Receiver {
     /// What was taken of the ring behind a record that stands for another.
     rest: Vec<u8>,
     /// The next record comes over the connection.
-    is_apart: Option<Apart>,
+    is_apart: Option<Announced>,
     /// Why nothing more is taken: what came made no sense. Whoever finds that may not be the keeper,
     /// who is to hear of it all the same.
     nonsense: Option<String>,
@@ -78,7 +79,7 @@ struct Receiver {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Apart {
+struct Announced {
     is_last: bool,
 }
 
@@ -133,7 +134,9 @@ impl Reply {
         read: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
         let bytes = self.body.get(payload.clone()).unwrap_or_default();
-        wire::decode(bytes, self.handles.as_deref(), read)
+        let handles = self.handles.as_deref();
+        let bulks = handles.map_or(&[][..], |handles| handles.bulks());
+        wire::decode(bytes, Apart::Foreign(bulks), handles, read)
     }
 
     /// Reads the reason for which something failed.
@@ -499,7 +502,7 @@ impl Duct {
     fn receive(
         self: &Arc<Self>,
         receiver: &mut Receiver,
-        apart: Apart,
+        apart: Announced,
     ) -> Result<Apartment, String> {
         self.is_connected.store(true, Ordering::SeqCst);
         if self.has_ended.load(Ordering::SeqCst) {
@@ -578,7 +581,7 @@ impl Receiver {
         if let Some((place, is_last)) = apart {
             self.rest = body.split_off(place.end);
             body.truncate(place.start);
-            self.is_apart = Some(Apart { is_last });
+            self.is_apart = Some(Announced { is_last });
         }
         if runs.is_empty() {
             return Ok(None);
@@ -646,7 +649,10 @@ impl Events {
                 Some(apart) => match duct.receive(&mut receiver, apart) {
                     Ok(Apartment::Report(report)) => Some(report),
                     Ok(Apartment::Farewell) => return Some(Event::Ended),
-                    Err(reason) => return Some(Event::Broken(reason)),
+                    Err(reason) => {
+                        receiver.nonsense = Some(reason.clone());
+                        return Some(Event::Broken(reason));
+                    }
                 },
             },
         };
@@ -662,9 +668,14 @@ impl Events {
     pub(crate) fn sleep(&self, is_wanted: bool) {
         if let Source::Process(duct) = &self.0 {
             let bell = duct.lanes.up_bell();
+            // Who has nothing to do for a while sees to it that memory goes back.
+            let limit = bulk::is_anything_kept().then_some(bulk::KEPT_FOR);
             match is_wanted {
-                true => bell.sleep(Sleeper::Keeper, None, || duct.has_news()),
-                false => bell.doze(Sleeper::Keeper, || duct.has_news()),
+                true => bell.sleep(Sleeper::Keeper, limit, || duct.has_news()),
+                false => bell.doze(Sleeper::Keeper, limit, || duct.has_news()),
+            }
+            if limit.is_some() {
+                bulk::give_back_unused();
             }
         }
     }
@@ -675,7 +686,7 @@ impl Events {
 fn take_in(
     body: Vec<u8>,
     mut handles: Option<Handles>,
-    apart: Apart,
+    apart: Announced,
 ) -> Result<Report, DecodeError> {
     let status = body
         .first()

@@ -12,8 +12,9 @@ use super::message::{
 use super::ring::{DownReader, Frame, UpWriter};
 use super::spin::Spinner;
 use crate::os::{crowd, packet};
+use crate::shm::bulk::{self, Bulk};
 use crate::sync::atomic::{Ordering, fence};
-use crate::wire::{Encoder, Handles, Inbox, Outbox, Payload};
+use crate::wire::{BulkPlace, Encoder, Handles, Inbox, Outbox, Payload};
 use std::sync::Arc;
 
 /// The keeper is not woken by an item that ends sooner than this after the last time, unless the
@@ -46,6 +47,7 @@ struct OfProcess {
     /// Those of the call that is being run, until its last item has them.
     handles: Option<Arc<Handles>>,
     woken: Instant,
+    no_bulks: Arc<Vec<Bulk>>,
     /// How many items have ended since anybody looked how late it is.
     unwatched: u32,
 }
@@ -54,6 +56,8 @@ struct OfProcess {
 pub(crate) struct Chunk {
     head: CallHead,
     body: Body,
+    /// What of the arguments lies apart.
+    bulks: Arc<Vec<Bulk>>,
 }
 
 /// Where the arguments lie.
@@ -69,6 +73,11 @@ enum Body {
 impl Chunk {
     pub(crate) fn head(&self) -> CallHead {
         self.head
+    }
+
+    /// What of the arguments lies apart.
+    pub(crate) fn bulks(&self) -> &[Bulk] {
+        &self.bulks
     }
 
     /// The arguments of each item.
@@ -101,6 +110,7 @@ impl WorkerEnd {
             spinner: Spinner::default(),
             handles: None,
             woken: Instant::now(),
+            no_bulks: Arc::default(),
             unwatched: 0,
         }))
     }
@@ -112,10 +122,18 @@ impl WorkerEnd {
             Side::Thread(thread) => {
                 let call = thread.next()?;
                 let head = call.head;
-                let body = Body::Lent(call);
-                Some(Chunk { head, body })
+                let (body, bulks) = (Body::Lent(call), Arc::default());
+                Some(Chunk { head, body, bulks })
             }
         }
+    }
+
+    /// What results are written with.
+    pub(crate) fn encoder(&self) -> Encoder {
+        Encoder::with_bulk(match &self.0 {
+            Side::Process(_) => BulkPlace::Given,
+            Side::Thread(_) => BulkPlace::Within,
+        })
     }
 
     /// Begins the item at `place`, unless the call was cancelled meanwhile.
@@ -222,8 +240,9 @@ impl OfProcess {
                 message::CALL => {
                     let (head, _) = read_call(frame.content()).ok()?;
                     if self.lanes.claim().begin(head.number) {
+                        let bulks = Arc::clone(&self.no_bulks);
                         let body = Body::Framed(frame);
-                        return Some(Chunk { head, body });
+                        return Some(Chunk { head, body, bulks });
                     }
                     self.reader.pass(frame);
                 }
@@ -245,9 +264,11 @@ impl OfProcess {
             return None;
         }
         let (head, _) = read_call(&message.body).ok()?;
+        let bulks = message.handles.as_ref().map(|handles| handles.bulks());
+        let bulks = Arc::clone(bulks.unwrap_or(&self.no_bulks));
         self.handles = message.handles.map(Arc::new);
         let body = Body::Received(message.body);
-        Some(Chunk { head, body })
+        Some(Chunk { head, body, bulks })
     }
 
     fn wait_for_frame(&self) {
@@ -257,7 +278,11 @@ impl OfProcess {
         }
         let bell = self.lanes.down_bell();
         while !reader.has_some() {
-            bell.sleep(Sleeper::Keeper, None, || reader.has_some());
+            let limit = bulk::is_anything_kept().then_some(bulk::KEPT_FOR);
+            bell.sleep(Sleeper::Keeper, limit, || reader.has_some());
+            if limit.is_some() {
+                bulk::give_back_unused();
+            }
         }
         bell.do_not_want(Sleeper::Keeper);
     }

@@ -254,6 +254,33 @@ fn machine_bytes() -> Option<u64> {
     Some((kilobytes("MemAvailable:")? + swap) << 10)
 }
 
+/// Less is not worth it.
+const LEAST_HUGE_BYTES: usize = 4 << 20;
+/// The size of a huge page, of both processors with pages of 4 KiB.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
+/// Has the kernel find large pages for memory that is about to be filled for the first time, if it is
+/// large: it is found page by page otherwise, which takes longer than filling it.
+pub(crate) fn prefer_huge_pages<T>(memory: &mut [std::mem::MaybeUninit<T>]) {
+    let bytes = size_of_val(memory);
+    if bytes < LEAST_HUGE_BYTES {
+        return;
+    }
+    let start = memory.as_mut_ptr().cast::<u8>();
+    let skipped = start.align_offset(HUGE_PAGE_BYTES);
+    let Some(whole) = bytes.checked_sub(skipped) else {
+        return;
+    };
+    let whole = whole / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+    // SAFETY: within the slice, by the lengths.
+    let aligned = unsafe { start.add(skipped) };
+    if let Some(aligned) = NonNull::new(aligned.cast()).filter(|_| whole > 0) {
+        // SAFETY: this is advice: what is in this memory, and who may use it, stays as it is. It fails
+        // where the kernel has no such pages, and then small ones do.
+        let _ = unsafe { madvise(aligned, whole, MmapAdvise::MADV_HUGEPAGE) };
+    }
+}
+
 /// All the memory and swap that this machine has.
 pub(crate) fn total_bytes() -> u64 {
     // SAFETY: all zeroes is a valid sysinfo.

@@ -21,8 +21,8 @@
 //! 5. Who sleeps sees to it first that no worker has light calls waiting behind a long one while
 //!    another one has nothing to do (`rebalance`).
 //!
-//! A keeper that finds much, more than once in a while, naps before it looks again: then many results
-//! cost one wake-up.
+//! A keeper that finds more than a result or two naps before it looks again: then many results cost
+//! one wake-up, and one that comes alone is not kept waiting.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -34,7 +34,7 @@ use super::job::{Arrivals, Job, Until};
 use crate::link::{Link, Spinner};
 
 /// A keeper that found so many results at once naps ...
-const MANY: usize = 8;
+const MANY: usize = 3;
 /// ... for so long.
 const NAP: Duration = Duration::from_micros(100);
 

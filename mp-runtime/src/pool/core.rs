@@ -21,7 +21,7 @@ use crate::error::{Error, ErrorKind};
 use crate::link::{Call, CallHead, LIGHT_BYTES, Link};
 use crate::os::identity::process_id;
 use crate::process::{ProcessInfo, Worker};
-use crate::wire::Handles;
+use crate::wire::{BulkPlace, Handles};
 
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -217,7 +217,7 @@ impl State {
     }
 
     /// Notes that an item of a function took so long.
-    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) {
+    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) -> u32 {
         let place = function_number as usize;
         if self.paces.len() <= place {
             self.paces.resize(place + 1, 0);
@@ -228,6 +228,7 @@ impl State {
             0 => now,
             before => before - before / 4 + now / 4,
         };
+        *pace
     }
 
     /// Whether the worker of a slot, which has something to do, gets what comes next behind that:
@@ -362,6 +363,14 @@ impl Core {
     }
 
     /// Whether this is the process that made the pool, and not a fork of it.
+    /// Where large runs of numbers among arguments go.
+    pub(super) fn bulk_place(&self) -> BulkPlace {
+        match self.has_rings() {
+            true => BulkPlace::Kept,
+            false => BulkPlace::Within,
+        }
+    }
+
     /// Whether its workers put what they have done into rings.
     pub(super) fn has_rings(&self) -> bool {
         self.config.backend == Backend::Processes

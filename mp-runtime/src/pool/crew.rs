@@ -285,10 +285,8 @@ impl Core {
             let slot = &mut slots[index];
             let now = Instant::now();
             let took = now.duration_since(std::mem::replace(&mut slot.mark, now));
-            state.note_pace(
-                job.function_number,
-                took.as_nanos() as u64 / progress.items as u64,
-            );
+            let nanos = took.as_nanos() as u64 / progress.items as u64;
+            job.note_pace(state.note_pace(job.function_number, nanos));
             if state.life.hand(index).is_none() {
                 let took = self.has_nothing(&mut state, index);
                 job.learn(chunk, took);

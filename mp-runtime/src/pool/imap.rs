@@ -10,8 +10,10 @@ use super::map::{Feed, Wanted};
 use crate::error::Error;
 use crate::registry::ProcessFn;
 
-/// So many chunks for each worker are pulled ahead of what was consumed.
+/// So many chunks for each worker are pulled ahead of what was consumed; ...
 const CHUNKS_AHEAD: usize = 2;
+/// ... of short items, as many as have been consumed, but no more than so many for each worker.
+const QUICK_AHEAD: usize = 512;
 
 /// The items of a lazy map, and the results that have come.
 pub(super) struct Window<F: ProcessFn, I> {
@@ -107,8 +109,13 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
 
     /// How many items may be pulled and not consumed, by as many workers as there are now.
     fn size(&self) -> usize {
-        let chunks = CHUNKS_AHEAD.saturating_mul(self.wanted.core.worker_count());
-        self.chunk.saturating_mul(chunks)
+        let workers = self.wanted.core.worker_count();
+        let chunks = CHUNKS_AHEAD.saturating_mul(workers);
+        let least = self.chunk.saturating_mul(chunks);
+        match self.wanted.job.is_quick() {
+            true => least.max(self.consumed.min(QUICK_AHEAD.saturating_mul(workers))),
+            false => least,
+        }
     }
 
     /// Feeds one item, if there is one.

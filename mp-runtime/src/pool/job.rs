@@ -1,6 +1,6 @@
 //! One call of the pool's methods, and the results that have come for it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -25,6 +25,9 @@ const SHORT_CHUNK: Duration = Duration::from_micros(500);
 const LONG_CHUNK: Duration = Duration::from_millis(4);
 /// The largest chunk.
 const MAX_CHUNK: usize = 1 << 14;
+
+/// An item that takes less is short: passing it on costs about as much.
+const QUICK_NANOS: u32 = 20_000;
 
 /// How items are put into chunks.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +114,10 @@ pub(super) struct Job {
     /// Whether errors tell the place of the item.
     pub(super) is_mapped: bool,
     chunk_size: AtomicUsize,
+    /// How long an item took lately, in nanoseconds; 0 where that is not known.
+    pace: AtomicU32,
+    /// How many items have arrived, for those who need not know it exactly.
+    arrived_count: AtomicUsize,
     results: Mutex<Results>,
     arrived: Condvar,
     /// Where its progress is shown.
@@ -235,6 +242,8 @@ impl Job {
             retries: retries.unwrap_or(0),
             is_mapped,
             chunk_size: AtomicUsize::new(1),
+            pace: AtomicU32::new(0),
+            arrived_count: AtomicUsize::new(0),
             results: Mutex::default(),
             arrived: Condvar::new(),
             meter,
@@ -279,6 +288,21 @@ impl Job {
                 self.chunk_size.load(Ordering::Relaxed).min(fair).max(1)
             }
         }
+    }
+
+    /// Notes that an item takes so long lately.
+    pub(super) fn note_pace(&self, nanos: u32) {
+        self.pace.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Whether its items are known to be short.
+    pub(super) fn is_quick(&self) -> bool {
+        (1..QUICK_NANOS).contains(&self.pace.load(Ordering::Relaxed))
+    }
+
+    /// How many items have arrived, about.
+    pub(super) fn arrived_count(&self) -> usize {
+        self.arrived_count.load(Ordering::Relaxed)
     }
 
     /// Learns from a chunk of `items` that took so long, from its sending to its end.
@@ -336,6 +360,7 @@ impl Job {
         if results.count == before {
             return;
         }
+        self.arrived_count.store(results.count, Ordering::Relaxed);
         self.wake(results);
         if let Some(meter) = &self.meter {
             meter.show_later();

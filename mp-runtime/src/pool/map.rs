@@ -13,6 +13,8 @@ use crate::registry::ProcessFn;
 
 /// The most items of a segment whose chunks are cut as they go.
 const MAX_SEGMENT: usize = 4096;
+/// So many chunks are put in at once, at most.
+const MOST_AT_ONCE: usize = 64;
 /// `map` pulls no further while so many items are on their way, ...
 const WINDOW_ITEMS: usize = 1 << 16;
 /// ... or so many bytes.
@@ -43,7 +45,7 @@ impl Feed {
         Ok(Feed {
             core: Arc::clone(core),
             job,
-            builder: SegmentBuilder::default(),
+            builder: SegmentBuilder::new(core.bulk_place()),
             count: 0,
             segment_size: 1,
             live: VecDeque::new(),
@@ -73,6 +75,11 @@ impl Feed {
         let size = match self.job.chunking {
             // What one item comes to is known before the next one runs.
             _ if self.core.config.backend == Backend::Inline => 1,
+            // While much is on its way, several chunks are put in at once.
+            Chunking::Fixed(size) if self.job.is_quick() => {
+                let ahead = self.count.saturating_sub(self.job.arrived_count());
+                size.saturating_mul((ahead / 8).clamp(1, MOST_AT_ONCE))
+            }
             Chunking::Fixed(size) => size,
             Chunking::Automatic => self.segment_size,
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::link::{Args, Call, CallHead};
 use crate::registry::ProcessFn;
-use crate::wire::{self, EncodeError, Encoder, Handles};
+use crate::wire::{self, BulkPlace, EncodeError, Encoder, Handles};
 
 /// Memory for an item of a few numbers is asked for at once.
 const ITEM_BYTES: usize = 48;
@@ -28,6 +28,8 @@ pub(super) struct Segment {
     count: usize,
     ends: Ends,
     bytes: Vec<u8>,
+    /// With those that lie apart.
+    byte_count: usize,
     pub(super) handles: Option<Arc<Handles>>,
 }
 
@@ -89,7 +91,7 @@ impl Segment {
     }
 
     pub(super) fn byte_count(&self) -> usize {
-        self.bytes.len()
+        self.byte_count
     }
 }
 
@@ -101,10 +103,20 @@ pub(super) struct SegmentBuilder {
     positions: Vec<[u8; 4]>,
     count: usize,
     encoder: Encoder,
+    bulk: BulkPlace,
     ends: Option<wire::Ends>,
 }
 
 impl SegmentBuilder {
+    /// One that puts large runs of numbers there.
+    pub(super) fn new(bulk: BulkPlace) -> SegmentBuilder {
+        SegmentBuilder {
+            encoder: Encoder::with_bulk(bulk),
+            bulk,
+            ..SegmentBuilder::default()
+        }
+    }
+
     /// Adds an item, whose place follows that of the one before; if it cannot be encoded, or panics,
     /// the segment is as before, and has to be taken before another is added.
     #[inline]
@@ -161,6 +173,7 @@ impl SegmentBuilder {
             || self.encoder.len() >= SEGMENT_BYTES
             || self.ends.is_some()
             || self.encoder.has_files()
+            || self.encoder.has_bulks()
             || self.encoder.region_count() >= SEGMENT_REGIONS
             || !self.encoder.loans().is_empty()
     }
@@ -171,9 +184,12 @@ impl SegmentBuilder {
             first,
             mut positions,
             encoder,
+            bulk,
             ends,
             count,
         } = std::mem::take(self);
+        *self = SegmentBuilder::new(bulk);
+        let bulk_bytes = encoder.bulk_bytes();
         let (bytes, cargo) = encoder.into_parts();
         let item_ends = match count {
             1 => Ends::One,
@@ -186,6 +202,7 @@ impl SegmentBuilder {
             first,
             count,
             ends: item_ends,
+            byte_count: bytes.len() + bulk_bytes,
             bytes,
             handles: Handles::of(ends, cargo).map(Arc::new),
         })

@@ -102,7 +102,7 @@ impl<R> Task<R> {
     where
         R: Send + 'static,
     {
-        core.submit_alone(&job, encode::<F>(&job, args)?)?;
+        core.submit_alone(&job, encode::<F>(core, &job, args)?)?;
         let gather = One {
             result: None,
             reader: job.reader(F::__decode),
@@ -324,7 +324,7 @@ pub(super) fn apply<F: ProcessFn>(
     job: &Arc<Job>,
     args: F::Args,
 ) -> Result<F::Output, Error> {
-    let segment = encode::<F>(job, args)?;
+    let segment = encode::<F>(core, job, args)?;
     let reader = job.reader(F::__decode);
     job.attend();
     let mut attendance = core.has_rings().then(|| core.attend());
@@ -346,8 +346,8 @@ pub(super) fn apply<F: ProcessFn>(
 }
 
 /// The arguments of a single call.
-fn encode<F: ProcessFn>(job: &Job, args: F::Args) -> Result<Arc<Segment>, Error> {
-    let mut builder = SegmentBuilder::default();
+fn encode<F: ProcessFn>(core: &Core, job: &Job, args: F::Args) -> Result<Arc<Segment>, Error> {
+    let mut builder = SegmentBuilder::new(core.bulk_place());
     builder
         .push::<F>(0, args)
         .map_err(|error| not_encoded(job.function, job.place(0), &error))?;

@@ -14,7 +14,7 @@ use crate::os::carrier::Carrier;
 use crate::os::{self, descriptor, environment, limit, out_of_memory, pidfd::PidFd, signal};
 use crate::registry::Catalogue;
 use crate::sync::statics;
-use crate::wire::{self, Decoder, Freight};
+use crate::wire::{self, Apart, Decoder, Freight};
 
 /// A boot message is small; a longer one is nonsense.
 const BOOT_BYTES_LIMIT: u32 = 1 << 20;
@@ -150,7 +150,8 @@ fn read_boot(lifeline: OwnedFd) -> io::Result<(Boot, OwnedFd)> {
     }
     let mut bytes = vec![0; length as usize];
     stream.read_exact(&mut bytes)?;
-    let boot = wire::decode(&bytes, None, Decoder::value).map_err(io::Error::other)?;
+    let boot =
+        wire::decode(&bytes, Apart::Nothing, None, Decoder::value).map_err(io::Error::other)?;
     Ok((boot, stream.into()))
 }
 

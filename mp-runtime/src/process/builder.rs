@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::link::{Call, CallHead};
 use crate::os::descriptor;
 use crate::registry::{Catalogue, ProcessFn};
-use crate::wire::Payload;
+use crate::wire::{BulkPlace, Encoder, Payload};
 
 /// Starts a process with options; `mp::spawn!(square(12))` is `Builder::new().spawn(square,
 /// (12,))`.
@@ -133,7 +133,8 @@ impl Builder {
         let _ = function;
         self.spec.check()?;
         let function = F::__function();
-        let encoded = Payload::encode(|to| F::__encode(&args, to));
+        let encoder = Encoder::with_bulk(BulkPlace::Kept);
+        let encoded = Payload::encode_with(encoder, |to| F::__encode(&args, to));
         drop(args);
         let payload = encoded
             .and_then(|payload| payload.check_released().map(|()| payload))

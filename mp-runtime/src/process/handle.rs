@@ -83,6 +83,8 @@ impl<R> Process<R> {
                         // Parts of arrays count as sent until the call has ended; of the rest, who
                         // is called alone says how long it has it.
                         let _loans = handles.as_ref().map(|handles| Arc::clone(handles.loans()));
+                        // It reads what lies apart where it is.
+                        let _bulks = handles.as_ref().map(|handles| Arc::clone(handles.bulks()));
                         link.call(call, handles);
                         receive(&child, &link, &events, function)
                     }

@@ -45,7 +45,7 @@ pub(crate) fn run_here(
 ) -> (Record, Reply) {
     panic::install_hook();
     let _worker = AsWorker::begin(info);
-    let call = Call::new(args, handles, Box::default(), is_initializer);
+    let call = Call::new((args, &[]), handles, Box::default(), is_initializer);
     let (status, payload) = match run_item(function, call) {
         Ok(mut output) => match output.take() {
             Ok(payload) => (Status::Returned, payload),
@@ -81,10 +81,11 @@ fn run_chunk(
         let handles = end.handles(is_last);
         let outcome = match function {
             Some(function) => {
-                let output = encoder.take().unwrap_or_default();
+                let output = encoder.take();
+                let output = output.unwrap_or_else(|| Box::new(end.encoder()));
                 run_item(
                     function,
-                    Call::new(args, handles, output, head.is_initializer),
+                    Call::new((args, chunk.bulks()), handles, output, head.is_initializer),
                 )
             }
             None => Err((

@@ -24,6 +24,7 @@
 
 mod region;
 mod expanse;
+pub(crate) mod bulk;
 mod heap;
 pub(crate) mod lease;
 mod shareable;

@@ -28,6 +28,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize as _, Serializer};
 
+use super::bulk::Bulk;
 use super::heap::Block;
 use super::lease::{Loan, Part};
 use super::region::Region;
@@ -40,6 +41,8 @@ pub(crate) struct Cargo {
     pub(crate) files: Vec<Arc<SharedFd>>,
     /// Kept until the message is dropped; their order means nothing.
     pub(crate) loans: Vec<Loan>,
+    /// Bytes of it that lie apart.
+    pub(crate) bulks: Vec<Bulk>,
     /// Why there are fewer regions or files than were sent.
     pub(crate) loss: Option<String>,
 }
@@ -51,14 +54,19 @@ impl Cargo {
             regions,
             files,
             loans,
+            bulks,
             loss,
         } = self;
-        regions.is_empty() && files.is_empty() && loans.is_empty() && loss.is_none()
+        regions.is_empty()
+            && files.is_empty()
+            && loans.is_empty()
+            && bulks.is_empty()
+            && loss.is_none()
     }
 
     /// How many descriptors it takes.
     pub(crate) fn fd_count(&self) -> usize {
-        self.regions.len() + self.files.len()
+        self.regions.len() + self.files.len() + self.bulks.len()
     }
 
     /// Why something that a parcel names is not there.
@@ -102,9 +110,14 @@ impl Departure {
             regions,
             files,
             loans,
-            ..
+            bulks,
+            loss: _,
         } = &self.cargo;
-        self.parcels.is_empty() && regions.is_empty() && files.is_empty() && loans.is_empty()
+        self.parcels.is_empty()
+            && regions.is_empty()
+            && files.is_empty()
+            && loans.is_empty()
+            && bulks.is_empty()
     }
 }
 

@@ -4,7 +4,9 @@
 use bytemuck::AnyBitPattern;
 use serde::de::{self, Deserialize, DeserializeSeed, IntoDeserializer, Visitor};
 
+use super::encoder::APART;
 use super::{DEPTH_LIMIT, DecodeError};
+use crate::shm::bulk::Bulk;
 
 /// So many elements that take no bytes (`Vec<()>`) are believed.
 const EMPTY_ELEMENTS_LIMIT: usize = 1 << 24;
@@ -14,6 +16,17 @@ const EMPTY_ELEMENTS_LIMIT: usize = 1 << 24;
 pub struct Decoder<'b> {
     rest: &'b [u8],
     depth: u32,
+    apart: Apart<'b>,
+}
+
+/// What lies apart from the bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Apart<'b> {
+    Nothing,
+    /// Who wrote it keeps it as it is.
+    Trusted(&'b [Bulk]),
+    /// Who wrote it may still write.
+    Foreign(&'b [Bulk]),
 }
 
 impl<'b> Decoder<'b> {
@@ -22,7 +35,14 @@ impl<'b> Decoder<'b> {
         Decoder {
             rest: bytes,
             depth: 0,
+            apart: Apart::Nothing,
         }
+    }
+
+    /// The same with what lies apart.
+    #[inline]
+    pub(super) fn with(self, apart: Apart<'b>) -> Decoder<'b> {
+        Decoder { apart, ..self }
     }
 
     /// Checks that everything was read.
@@ -74,9 +94,23 @@ impl<'b> Decoder<'b> {
     /// # Errors
     ///
     /// If there are fewer than their length says.
+    #[inline]
     pub fn bytes(&mut self) -> Result<&'b [u8], DecodeError> {
-        let count = self.length()?;
-        self.raw(count)
+        match self.u64()? {
+            length if length & APART != 0 => self.bytes_apart(length),
+            length => self.raw(fit(length)?),
+        }
+    }
+
+    #[cold]
+    fn bytes_apart(&mut self, length: u64) -> Result<&'b [u8], DecodeError> {
+        let count = fit(length & !APART)?;
+        let number = self.u32()? as usize;
+        let bulk = match self.apart {
+            Apart::Trusted(bulks) => bulks.get(number),
+            Apart::Nothing | Apart::Foreign(_) => None,
+        };
+        bulk.and_then(|bulk| bulk.lend(count)).ok_or_else(no_bulk)
     }
 
     /// Borrows a string in place.
@@ -94,11 +128,28 @@ impl<'b> Decoder<'b> {
     pub(crate) fn plain<T: AnyBitPattern + bytemuck::NoUninit>(
         &mut self,
     ) -> Result<Vec<T>, DecodeError> {
-        let count = self.length()?;
+        let length = self.u64()?;
+        if length & APART != 0 {
+            return self.plain_apart(length);
+        }
+        let count = fit(length)?;
         let bytes = count
             .checked_mul(size_of::<T>())
             .ok_or_else(|| DecodeError::new(format!("no vector has {count} elements")))?;
         Ok(bytemuck::pod_collect_to_vec(self.raw(bytes)?))
+    }
+
+    #[cold]
+    fn plain_apart<T: AnyBitPattern>(&mut self, length: u64) -> Result<Vec<T>, DecodeError> {
+        let count = fit(length & !APART)?;
+        let number = self.u32()? as usize;
+        let (Apart::Trusted(bulks) | Apart::Foreign(bulks)) = self.apart else {
+            return Err(no_bulk());
+        };
+        let bulk = bulks.get(number).ok_or_else(no_bulk)?;
+        let read = bulk.read(count);
+        read.map_err(|error| DecodeError::new(format!("there is no memory for it: {error}")))?
+            .ok_or_else(no_bulk)
     }
 
     #[inline]
@@ -110,9 +161,7 @@ impl<'b> Decoder<'b> {
 
     #[inline]
     fn length(&mut self) -> Result<usize, DecodeError> {
-        let length = self.u64()?;
-        usize::try_from(length)
-            .map_err(|_| DecodeError::new(format!("a length of {length} does not fit")))
+        fit(self.u64()?)
     }
 
     /// The count of a sequence, refused if it cannot be true.
@@ -141,6 +190,17 @@ impl<'b> Decoder<'b> {
         self.depth -= 1;
         value
     }
+}
+
+#[inline]
+fn fit(length: u64) -> Result<usize, DecodeError> {
+    usize::try_from(length)
+        .map_err(|_| DecodeError::new(format!("a length of {length} does not fit")))
+}
+
+#[cold]
+fn no_bulk() -> DecodeError {
+    DecodeError::new("a part of it that lies apart did not come with it")
 }
 
 macro_rules! fixed_width {

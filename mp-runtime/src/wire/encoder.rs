@@ -5,6 +5,7 @@ use serde::ser::{self, Serialize};
 
 use super::handles::{Ends, HandleWatch, Handles};
 use super::{DEPTH_LIMIT, EncodeError, Payload};
+use crate::shm::bulk::{BULK_BYTES, Bulk};
 use crate::shm::lease::Loan;
 use crate::shm::transit::{self, Cargo, Departure};
 
@@ -22,7 +23,24 @@ pub struct Encoder {
     is_number: bool,
     /// What the handles to shared memory refer to.
     departure: Departure,
+    /// Where large runs of numbers go.
+    bulk: BulkPlace,
 }
+
+/// Where large runs of numbers go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BulkPlace {
+    /// Among the other bytes.
+    #[default]
+    Within,
+    /// Apart, in memory that is kept until the message is dropped.
+    Kept,
+    /// Apart, in memory that is given to who receives the message.
+    Given,
+}
+
+/// A bit in the length of what lies apart; no length has it.
+pub(super) const APART: u64 = 1 << 63;
 
 /// Why a value that must have no handles was not written.
 #[derive(Debug)]
@@ -108,7 +126,8 @@ impl Encoder {
 
     /// Takes the bytes and the handles, and leaves it empty.
     pub(crate) fn take(&mut self) -> Result<Payload, EncodeError> {
-        std::mem::take(self).finish()
+        let empty = Encoder::with_bulk(self.bulk);
+        std::mem::replace(self, empty).finish()
     }
 
     /// Takes the bytes and the handles.
@@ -163,6 +182,8 @@ impl Encoder {
         self.watch.discard();
         self.departure.parcels.clear();
         self.departure.cargo.loans.truncate(loans);
+        // A segment with some has no other item.
+        self.departure.cargo.bulks.clear();
     }
 
     /// From now on handles are written as the numbers they are.
@@ -218,6 +239,50 @@ impl Encoder {
     #[inline]
     pub(crate) fn raw(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// One that writes large runs of numbers there.
+    pub(crate) fn with_bulk(bulk: BulkPlace) -> Encoder {
+        let mut encoder = Encoder::default();
+        encoder.bulk = bulk;
+        encoder
+    }
+
+    /// Whether a part of the values so far lies apart.
+    pub(crate) fn has_bulks(&self) -> bool {
+        !self.departure.cargo.bulks.is_empty()
+    }
+
+    /// How many bytes lie apart.
+    pub(crate) fn bulk_bytes(&self) -> usize {
+        let bulks = self.departure.cargo.bulks.iter();
+        bulks.map(Bulk::capacity).sum()
+    }
+
+    /// Writes numbers as they lie in memory, in one copy, apart if they are many and may lie there.
+    #[inline]
+    pub(crate) fn numbers<T: NoUninit>(&mut self, values: &[T]) {
+        if self.bulk == BulkPlace::Within
+            || size_of_val(values) < BULK_BYTES
+            || !self.put_apart(values)
+        {
+            self.plain(values);
+        }
+    }
+
+    /// Without memory for that they are not put apart.
+    #[cold]
+    fn put_apart<T: NoUninit>(&mut self, values: &[T]) -> bool {
+        let bytes = bytemuck::cast_slice(values);
+        let bulks = &mut self.departure.cargo.bulks;
+        let Ok(bulk) = Bulk::of(bytes, self.bulk == BulkPlace::Given) else {
+            return false;
+        };
+        let number = bulks.len() as u32;
+        bulks.push(bulk);
+        self.u64(values.len() as u64 | APART);
+        self.u32(number);
+        true
     }
 
     /// Writes numbers as they lie in memory, in one copy.

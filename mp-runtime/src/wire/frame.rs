@@ -141,7 +141,7 @@ impl Outbox {
     ) -> io::Result<()> {
         let sender: &IpcSender<Frame<'f>> = &self.sender;
         let waybill = match handles {
-            Some(handles) => self.send_cargo(&handles.cargo)?,
+            Some(handles) => self.send_cargo(handles)?,
             None => None,
         };
         let ends = handles.and_then(|handles| handles.ends.as_ref());
@@ -173,12 +173,12 @@ impl Outbox {
     }
 
     /// Sends what a message refers to ahead of it.
-    fn send_cargo(&self, cargo: &Cargo) -> io::Result<Option<Waybill>> {
-        if cargo.fd_count() == 0 {
+    fn send_cargo(&self, handles: &Handles) -> io::Result<Option<Waybill>> {
+        if handles.cargo.fd_count() + handles.bulks().len() == 0 {
             return Ok(None);
         }
         match &self.freight {
-            Some(freight) => freight.send(cargo).map(Some),
+            Some(freight) => freight.send(handles).map(Some),
             None => Err(io::ErrorKind::Unsupported.into()),
         }
     }

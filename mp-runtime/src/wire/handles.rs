@@ -33,6 +33,7 @@ use serde::{Serialize, Serializer};
 
 use super::{DecodeError, EncodeError, Encoder};
 use crate::os::{carry, descriptor};
+use crate::shm::bulk::Bulk;
 use crate::shm::lease::Loan;
 use crate::shm::transit::{self, Cargo, Parcel};
 
@@ -48,6 +49,8 @@ pub(crate) struct Handles {
     pub(super) cargo: Arc<Cargo>,
     /// The parts of arrays in it.
     loans: Arc<Vec<Loan>>,
+    /// Bytes of the message that lie apart.
+    bulks: Arc<Vec<Bulk>>,
 }
 
 impl Handles {
@@ -57,6 +60,7 @@ impl Handles {
         is_any.then(|| Handles {
             ends,
             loans: Arc::new(std::mem::take(&mut cargo.loans)),
+            bulks: Arc::new(std::mem::take(&mut cargo.bulks)),
             cargo: Arc::new(cargo),
         })
     }
@@ -104,6 +108,11 @@ impl Handles {
                  other pointer to it",
             )),
         }
+    }
+
+    /// Bytes of the message that lie apart.
+    pub(crate) fn bulks(&self) -> &Arc<Vec<Bulk>> {
+        &self.bulks
     }
 
     /// The parts of arrays, which count as sent for as long as this is kept.

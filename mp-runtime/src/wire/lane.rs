@@ -71,7 +71,7 @@ impl<T: Plain> BulkLane<T> for &&Lane<T> {
 
 impl<T: Plain> BulkLane<Vec<T>> for &&Lane<Vec<T>> {
     fn encode(&self, value: &Vec<T>, to: &mut Encoder) -> Result<(), EncodeError> {
-        to.plain(value);
+        to.numbers(value);
         Ok(())
     }
 

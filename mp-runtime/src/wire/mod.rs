@@ -23,9 +23,10 @@ use std::fmt;
 
 use crate::shm::transit;
 
+pub(crate) use decoder::Apart;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
-pub(crate) use encoder::NotPlain;
+pub(crate) use encoder::{BulkPlace, NotPlain};
 pub(crate) use frame::{Inbox, Outbox, Silence, connect, prepare};
 pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};
@@ -83,7 +84,14 @@ impl Payload {
     pub(crate) fn encode(
         write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
     ) -> Result<Payload, EncodeError> {
-        let mut encoder = Encoder::default();
+        Payload::encode_with(Encoder::default(), write)
+    }
+
+    /// Writes one value, with an encoder that has written nothing.
+    pub(crate) fn encode_with(
+        mut encoder: Encoder,
+        write: impl FnOnce(&mut Encoder) -> Result<(), EncodeError>,
+    ) -> Result<Payload, EncodeError> {
         write(&mut encoder)?;
         encoder.end_item()?;
         encoder.finish()
@@ -97,17 +105,19 @@ impl Payload {
     }
 }
 
-/// Reads a value from the bytes of an item, which must hold nothing else, with `handles` at hand.
+/// Reads a value from the bytes of an item, which must hold nothing else, with `handles` at hand, and
+/// what lies apart from them.
 #[inline]
 pub(crate) fn decode<'b, T>(
     item: &'b [u8],
+    apart: Apart<'b>,
     handles: Option<&Handles>,
     read: impl FnOnce(&mut Decoder<'b>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
     let (bytes, parcels) =
         transit::split_trailer(item).ok_or_else(|| DecodeError::new("its end is missing"))?;
     let whole = move || {
-        let mut decoder = Decoder::new(bytes);
+        let mut decoder = Decoder::new(bytes).with(apart);
         let value = read(&mut decoder)?;
         decoder.finish()?;
         Ok(value)

@@ -55,7 +55,7 @@ fn nobody_sleeps_who_finds_something() {
     within(|| {
         let word = AtomicU32::new(0);
         Bell(&word).sleep(Sleeper::Keeper, None, || true);
-        Bell(&word).doze(Sleeper::Keeper, || true);
+        Bell(&word).doze(Sleeper::Keeper, None, || true);
     });
 }
 
@@ -100,7 +100,7 @@ fn who_dozes_is_woken_by_who_wants_it() {
         let dozer = std::thread::spawn(move || {
             let is_there = || others.1.load(Ordering::SeqCst);
             while !is_there() {
-                Bell(&others.0).doze(Sleeper::Keeper, is_there);
+                Bell(&others.0).doze(Sleeper::Keeper, None, is_there);
             }
         });
         // As `Link::leave_to_keeper` and the worker do.
