@@ -89,7 +89,7 @@ pub use mp_runtime::channel::{
 };
 pub use mp_runtime::error::{Error, ErrorKind, Panic};
 pub use mp_runtime::process::{
-    Builder, Process, ProcessInfo, Stdio, active_children, cpu_count, current, init,
+    Builder, Process, ProcessInfo, StartMethod, Stdio, active_children, cpu_count, current, init,
 };
 
 pub use mp_runtime::shm::{Shareable, Shared};

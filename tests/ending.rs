@@ -688,6 +688,7 @@ fn promise_17_a_grandchild_does_not_survive_the_worker_that_started_it() {
             .expect("one is a parent");
         kill(Pid::from_raw(parent.cast_signed()), Signal::SIGKILL).expect("it is there");
         children.push(program.id());
+        children.extend(programs::fork_servers_of(program.id()));
         program.check_gone_but(&children);
         assert!(program.living().len() >= 4, "nobody else is touched");
     });

@@ -9,7 +9,7 @@ const LAYERS: [&str; 11] = [
 ];
 
 /// The layers that may hold unsafe code.
-const UNSAFE_LAYERS: [&str; 3] = ["os", "shm", "sync"];
+const UNSAFE_LAYERS: [&str; 4] = ["os", "shm", "sync", "link"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -1098,6 +1098,8 @@ fn promise_23_a_pool_that_cannot_grow_stays_as_it_is() {
         let mut command = programs::command("program_that_gets_no_more_workers");
         command
             .env(TEST_ID, std::process::id().to_string())
+            // What stands before `init` runs in each worker that is executed.
+            .env("MP_START_METHOD", "exec")
             .env(NO_WORKERS_WHILE, directory.join("switch"));
         let end = programs::Program::start(command).finish();
         assert!(end.status.success(), "it ended with {}", end.status);

@@ -196,9 +196,12 @@ impl Program {
         }
     }
 
-    /// The processes of this program that are alive, the program itself included.
+    /// The processes of this program that are alive, the program itself included, but for fork
+    /// servers.
     pub(crate) fn living(&self) -> Vec<u32> {
-        living_of(&self.run)
+        let mut living = living_of(&self.run);
+        living.retain(|&id| !is_fork_server(id));
+        living
     }
 
     /// Waits until nobody of this program is alive but `spared`. Should that not come to pass,
@@ -207,7 +210,7 @@ impl Program {
     pub(crate) fn check_gone_but(&self, spared: &[u32]) {
         let start = Instant::now();
         loop {
-            let mut left = self.living();
+            let mut left = living_of(&self.run);
             left.retain(|id| !spared.contains(id));
             if left.is_empty() {
                 return;
@@ -222,7 +225,7 @@ impl Program {
     }
 
     fn end_survivors(&self) {
-        for id in self.living() {
+        for id in living_of(&self.run) {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(id.cast_signed()), Signal::SIGKILL);
         }
@@ -246,12 +249,28 @@ impl Drop for Program {
     }
 }
 
-/// The other processes of the program that this process is, children and theirs, that are alive.
+/// The other processes of the program that this process is, children and theirs, that are alive, but
+/// for fork servers.
 pub(crate) fn kin() -> Vec<u32> {
     let run = std::env::var(RUN).expect("this is a program");
     let mut living = living_of(&run);
-    living.retain(|&id| id != std::process::id());
+    living.retain(|&id| id != std::process::id() && !is_fork_server(id));
     living
+}
+
+/// Whether a process is a fork server, or is about to become one.
+pub(crate) fn is_fork_server(id: u32) -> bool {
+    let read = |name: &str| fs::read(format!("/proc/{id}/{name}")).unwrap_or_default();
+    let (name, environment) = (read("comm"), read("environ"));
+    // A worker that was forked has the environment of its server here, and a name of its own. The
+    // main thread of a server that is a test has that of what was executed, `/proc/self/exe`.
+    let mut entries = environment.split(|&byte| byte == 0);
+    let is_started_as_one = entries.any(|entry| {
+        let inherited = entry.strip_prefix(b"MP_WORKER_DESCRIPTORS=");
+        inherited.is_some_and(|fds| fds.windows(7).any(|window| window == b",-,-,-,"))
+    });
+    let name = name.trim_ascii_end();
+    name == b"mp-fork-server" || is_started_as_one && name == b"exe"
 }
 
 /// The processes of a run that are alive.
@@ -288,8 +307,22 @@ pub(crate) fn is_alive(id: u32) -> bool {
     state(id).is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
 
-/// The processes that have `parent` as their parent, zombies included.
+/// The processes that have `parent` as their parent, zombies included, but for fork servers.
 pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    let mut children = all_children_of(parent);
+    children.retain(|&id| !is_fork_server(id));
+    children
+}
+
+/// The fork servers of `parent`.
+pub(crate) fn fork_servers_of(parent: u32) -> Vec<u32> {
+    let mut children = all_children_of(parent);
+    children.retain(|&id| is_fork_server(id));
+    children
+}
+
+/// The processes that have `parent` as their parent, zombies and fork servers included.
+pub(crate) fn all_children_of(parent: u32) -> Vec<u32> {
     processes()
         .filter(|id| {
             let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();

@@ -351,6 +351,14 @@ impl Bundle {
     }
 }
 
+/// A record that stands for what comes over the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StandIn {
+    pub(super) place: Range<usize>,
+    /// Whether the call is at its end with it.
+    pub(super) is_last: bool,
+}
+
 /// What came of a worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
@@ -370,15 +378,17 @@ impl Report {
         }
     }
 
-    /// Reads the records in `body` up to one that stands for another; tells where that ends, and
-    /// whether the call is at its end with it.
-    pub(super) fn read(body: &[u8]) -> Option<(Vec<Run>, Option<(Range<usize>, bool)>)> {
+    /// Reads the records in `body` up to one that stands for another. `None` if they make no sense.
+    pub(super) fn read(body: &[u8]) -> Option<(Vec<Run>, Option<StandIn>)> {
         let mut runs: Vec<Run> = Vec::new();
         let mut at = 0;
         while at < body.len() {
             let (read, next) = read_record(body, at)?;
             match read {
-                Read::Apart { is_last } => return Some((runs, Some((at..next, is_last)))),
+                Read::Apart { is_last } => {
+                    let place = at..next;
+                    return Some((runs, Some(StandIn { place, is_last })));
+                }
                 Read::Record(record) => match runs.last_mut() {
                     Some(run)
                         if record.status == Status::Returned

@@ -21,7 +21,7 @@
 //!   ([`Events`]). It alone receives over the connection;
 //! - **waiters**: threads of the parent that take what is in the ring while they wait ([`Link::poll`]);
 //! - **worker**: its main thread takes calls, runs them and puts in records ([`WorkerEnd`]);
-//! - **watch**: the parent's thread that sees processes end, and says so ([`Farewell`]).
+//! - **watch**: the parent's thread that sees processes end, and says so ([`Ending`](parent::Ending)).
 //!
 //! # Calls and records
 //!
@@ -70,7 +70,7 @@ mod spin;
 mod tests;
 mod worker;
 
-pub(crate) use handshake::{Greeting, Server};
+pub(crate) use handshake::{Greeting, Offer};
 pub(crate) use lanes::{Lanes, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Args, Bundle, Call, CallHead, Record, Report, Run, Status};

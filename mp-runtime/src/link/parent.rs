@@ -55,10 +55,6 @@ pub(super) struct Duct {
     pidfd: Arc<PidFd>,
     /// The worker has ended: what is in the ring now is all there will be.
     has_ended: AtomicBool,
-    /// The keeper waits for a message on the connection, or is about to.
-    is_connected: AtomicBool,
-    /// An end of the connection on which the worker sends.
-    farewell: Outbox,
 }
 
 /// What is needed to take what a worker has put into the ring.
@@ -146,17 +142,16 @@ impl Reply {
     }
 }
 
-/// What is to be done when the worker has ended.
-pub(crate) struct Farewell(Arc<Duct>);
+/// What tells the link that its worker has ended.
+pub(crate) struct Ending(Arc<Duct>);
 
 /// Puts the two halves together, and what tells them of the worker's end.
 pub(crate) fn open(
     lanes: Lanes,
     outbox: Outbox,
     inbox: Inbox,
-    farewell: Outbox,
     pidfd: Arc<PidFd>,
-) -> (Link, Events, Farewell) {
+) -> (Link, Events, Ending) {
     let receiver = Receiver {
         reader: lanes.up_reader(),
         inbox,
@@ -172,29 +167,27 @@ pub(crate) fn open(
         outbox,
         pidfd,
         has_ended: AtomicBool::new(false),
-        is_connected: AtomicBool::new(false),
-        farewell,
         lanes,
     });
     (
         Link(Way::Process(Arc::clone(&duct))),
         Events(Source::Process(Arc::clone(&duct))),
-        Farewell(duct),
+        Ending(duct),
     )
 }
 
-impl Farewell {
-    /// Tells whoever waits for the worker that it has ended.
-    pub(crate) fn say(self) {
-        let duct = self.0;
-        duct.has_ended.store(true, Ordering::SeqCst);
-        duct.lanes.up_bell().wake_all();
-        // In the one order of all that is `SeqCst`: either the keeper sees that the worker has ended
-        // before it waits for a message, or this sees that it waits.
-        if duct.is_connected.load(Ordering::SeqCst) {
-            duct.send_farewell();
-        }
+impl Ending {
+    /// Tells whoever waits for the worker that it has ended. A keeper that waits for a message has
+    /// the [farewell](say_farewell) in its place.
+    pub(crate) fn tell(self) {
+        self.0.has_ended.store(true, Ordering::SeqCst);
+        self.0.lanes.up_bell().wake_all();
     }
+}
+
+/// Puts the farewell at the end of what a worker has sent over the connection: it has ended.
+pub(super) fn say_farewell(workers_outbox: &Outbox) -> io::Result<()> {
+    workers_outbox.send(message::FAREWELL, &[], &[], None)
 }
 
 impl From<Caller> for Link {
@@ -486,16 +479,9 @@ impl Duct {
         }
     }
 
-    /// Puts the farewell at the end of what the worker has sent over the connection.
-    fn send_farewell(self: &Arc<Self>) {
-        // It waits while the socket is full, and whoever calls this must not. It fails if nobody
-        // receives any more, and then nobody misses it.
-        // So its thread must not keep the end that they receive on.
-        let again = self.farewell.clone();
-        let say = |farewell: &Outbox| farewell.send(message::FAREWELL, &[], &[], None);
-        if os::thread::spawn("mp-farewell", move || drop(say(&again))).is_err() {
-            let _ = say(&self.farewell);
-        }
+    /// Whether the worker has surely ended: it could say its farewell itself.
+    fn is_over(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst) || self.pidfd.has_ended()
     }
 
     /// Waits for what comes over the connection.
@@ -504,20 +490,14 @@ impl Duct {
         receiver: &mut Receiver,
         apart: Announced,
     ) -> Result<Apartment, String> {
-        self.is_connected.store(true, Ordering::SeqCst);
-        if self.has_ended.load(Ordering::SeqCst) {
-            self.send_farewell();
-        }
         let message = match receiver.inbox.next() {
             Ok(message) => message,
             Err(Silence::Closed) => return Err("its connection is closed".into()),
             Err(Silence::Broken(reason)) => return Err(reason),
         };
         match message.kind {
-            // The worker could say it as well.
-            message::FAREWELL if self.has_ended.load(Ordering::SeqCst) => Ok(Apartment::Farewell),
+            message::FAREWELL if self.is_over() => Ok(Apartment::Farewell),
             message::LARGE_RECORD => {
-                self.is_connected.store(false, Ordering::SeqCst);
                 receiver.is_apart = None;
                 take_in(message.body, message.handles, apart)
                     .map(Apartment::Report)
@@ -578,9 +558,10 @@ impl Receiver {
             }
         }
         let (runs, apart) = Report::read(&body).ok_or("a record of it makes no sense")?;
-        if let Some((place, is_last)) = apart {
-            self.rest = body.split_off(place.end);
-            body.truncate(place.start);
+        if let Some(stand_in) = apart {
+            self.rest = body.split_off(stand_in.place.end);
+            body.truncate(stand_in.place.start);
+            let is_last = stand_in.is_last;
             self.is_apart = Some(Announced { is_last });
         }
         if runs.is_empty() {

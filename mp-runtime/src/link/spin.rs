@@ -111,7 +111,10 @@ impl Spinner {
         let begin = clock::monotonic_nanos();
         let mut last = begin;
         let mut is_first = true;
-        while *IS_SENSIBLE {
+        loop {
+            if !*IS_SENSIBLE {
+                break;
+            }
             thread::yield_now();
             if is_there() {
                 self.note_found(if is_first { yields + 1 } else { 0 });

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::os::carrier;
-use crate::wire::{Freight, Payload};
+use crate::wire::{Freight, Payload, Seat};
 
 /// Runs a test that may hang.
 #[track_caller]
@@ -26,41 +26,30 @@ fn within<R>(body: impl FnOnce() -> R) -> R {
     watchdog::within(Duration::from_secs(120), body)
 }
 
-fn greeting() -> Greeting {
-    Greeting {
-        fingerprint: 1,
-        function_count: 0,
-        failure: None,
-    }
-}
-
 #[test]
 fn a_released_parent_does_not_wait_for_its_worker() {
-    let server = Server::open().expect("a server can be opened");
-    server.releaser().release();
-    assert!(server.accept().is_err());
+    let (offer, _ends) = Offer::make().expect("there are descriptors");
+    offer.releaser().release();
+    assert!(offer.accept().is_err());
 }
 
 #[test]
-fn a_stranger_without_the_token_is_refused() {
-    let server = Server::open().expect("a server can be opened");
-    let anchor = server.anchor().try_clone().expect("there are descriptors");
-    let token = server.token() ^ 1;
+fn a_worker_that_takes_its_seat_is_greeted_by() {
+    let (offer, ends) = Offer::make().expect("there are descriptors");
     let (lanes, _fd) = Lanes::create().expect("there is memory");
-    let stranger = std::thread::spawn(move || {
-        let (carrier, _there) = carrier::pair().expect("there are descriptors");
-        let freight = Freight::over(carrier);
-        WorkerEnd::introduce(anchor, token, greeting(), lanes, freight).is_ok()
-    });
-    let refused = server
-        .accept()
-        .map(drop)
-        .expect_err("it does not know the token");
-    assert!(
-        refused.to_string().contains("had not been started"),
-        "{refused}"
-    );
-    stranger.join().expect("it was refused after it had spoken");
+    let (carrier, _there) = carrier::pair().expect("there are descriptors");
+    let seat = Seat::make().expect("there are descriptors");
+    let greeting = Greeting {
+        fingerprint: 1,
+        function_count: 2,
+        failure: Some("not today".into()),
+    };
+    let freight = Freight::over(carrier);
+    WorkerEnd::introduce(seat, ends, &greeting, lanes, freight)
+        .expect("the other side is there");
+    let received = offer.accept().expect("it was sent");
+    assert_eq!((received.fingerprint, received.function_count), (1, 2));
+    assert_eq!(received.failure.as_deref(), Some("not today"));
 }
 
 fn payload(bytes: &[u8]) -> Payload {

@@ -264,7 +264,7 @@ impl OfProcess {
             return None;
         }
         let (head, _) = read_call(&message.body).ok()?;
-        let bulks = message.handles.as_ref().map(|handles| handles.bulks());
+        let bulks = message.handles.as_ref().map(Handles::bulks);
         let bulks = Arc::clone(bulks.unwrap_or(&self.no_bulks));
         self.handles = message.handles.map(Arc::new);
         let body = Body::Received(message.body);

@@ -6,12 +6,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket, socketpair,
-};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use nix::sys::stat::{Mode, SFlag, fstat};
-use nix::unistd::{AccessFlags, access};
 
 use super::clock;
 
@@ -24,33 +22,6 @@ pub(crate) fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
         None,
         flags,
     )?)
-}
-
-/// A socket that can later connect to an `ipc-channel` server without needing a new descriptor.
-pub(crate) fn packet_socket() -> io::Result<OwnedFd> {
-    Ok(socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?)
-}
-
-/// Connects `socket` to the server that `path` names.
-pub(crate) fn connect_to(socket: &OwnedFd, path: &str) -> io::Result<()> {
-    let address = UnixAddr::new(path)?;
-    super::uninterrupted(|| Ok(connect(socket.as_raw_fd(), &address)?))
-}
-
-/// Holds on to the file at `path` without opening what is behind it; it stays reachable through
-/// [`path_of`] when its name is gone.
-pub(crate) fn anchor(path: &Path) -> io::Result<OwnedFd> {
-    Ok(open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?)
-}
-
-/// A name for what `fd` refers to, valid in this process while `fd` is open.
-pub(crate) fn path_of(fd: BorrowedFd<'_>) -> String {
-    format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
 /// A pipe: the end to read from and the end to write to.
@@ -81,7 +52,69 @@ pub(crate) fn above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
 
 /// Makes standard output of this process be `fd`.
 pub(crate) fn become_stdout(fd: OwnedFd) -> io::Result<()> {
-    Ok(nix::unistd::dup2_stdout(&fd)?)
+    become_standard(libc::STDOUT_FILENO, &fd)
+}
+
+/// Makes standard stream `number` of this process be `fd`.
+pub(crate) fn become_standard(number: RawFd, fd: &OwnedFd) -> io::Result<()> {
+    match number {
+        libc::STDIN_FILENO => nix::unistd::dup2_stdin(fd)?,
+        libc::STDOUT_FILENO => nix::unistd::dup2_stdout(fd)?,
+        libc::STDERR_FILENO => nix::unistd::dup2_stderr(fd)?,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    }
+    Ok(())
+}
+
+/// Standard stream `number` of this process, if it is open.
+pub(crate) fn standard(number: RawFd) -> Option<BorrowedFd<'static>> {
+    assert!((0..3).contains(&number), "there are three standard streams");
+    // SAFETY: it is not -1; whoever closes a standard stream gets errors from what uses it, or
+    // another file, as with the streams of `std`, which lend it in the same way.
+    let stream = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl(stream, FcntlArg::F_GETFD).is_ok().then_some(stream)
+}
+
+/// The directory at `path`, to go to by [`enter`].
+pub(crate) fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(open(path, flags, Mode::empty())?)
+}
+
+/// Makes `directory` the working directory of this process.
+pub(crate) fn enter(directory: &OwnedFd) -> io::Result<()> {
+    Ok(nix::unistd::fchdir(directory)?)
+}
+
+/// The other number under which this process has what `copy` refers to.
+pub(crate) fn other_number(copy: &OwnedFd) -> io::Result<RawFd> {
+    let identity = |fd: BorrowedFd<'_>| fstat(fd).map(|found| (found.st_dev, found.st_ino));
+    let wanted = identity(copy.as_fd())?;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<RawFd>().ok());
+        let Some(number) = number.filter(|&number| number != copy.as_raw_fd()) else {
+            continue;
+        };
+        // SAFETY: it is not -1, and is borrowed for this call only, which fails if it is closed.
+        let found = identity(unsafe { BorrowedFd::borrow_raw(number) });
+        if found == Ok(wanted) {
+            return Ok(number);
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// Puts `fd` in the place of descriptor `number`, which its owner has from then on.
+pub(crate) fn replace(number: RawFd, fd: OwnedFd) -> io::Result<()> {
+    super::uninterrupted(|| {
+        // SAFETY: a plain system call on two numbers. Whoever owns the descriptor goes on owning
+        // it, and what it referred to was nobody else's.
+        match unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    })
 }
 
 /// Takes over a descriptor that this process inherited at exec, close-on-exec from now on.
@@ -101,20 +134,24 @@ pub(crate) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// Checks that files can be made in a directory.
-pub(crate) fn check_writable(dir: &Path) -> io::Result<()> {
-    if !std::fs::metadata(dir)?.is_dir() {
-        return Err(io::ErrorKind::NotADirectory.into());
-    }
-    Ok(access(dir, AccessFlags::W_OK | AccessFlags::X_OK)?)
-}
-
 /// Writes all of `bytes` to a socket, without SIGPIPE if nobody reads.
 pub(crate) fn send_all(socket: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let flags = MsgFlags::MSG_NOSIGNAL;
         let sent = super::uninterrupted(|| Ok(send(socket.as_raw_fd(), bytes, flags)?))?;
         bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+/// Fills `bytes` from a socket.
+pub(crate) fn receive_all(socket: &OwnedFd, mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let flags = MsgFlags::MSG_WAITALL;
+        match super::uninterrupted(|| Ok(recv(socket.as_raw_fd(), bytes, flags)?))? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => bytes = &mut bytes[count..],
+        }
     }
     Ok(())
 }

@@ -7,20 +7,23 @@ use super::descriptor;
 /// Names the descriptors that a worker inherits, `-` for one that is not there:
 ///
 /// 1. the lifeline, which closes when the parent ends, and through which the boot message comes;
-/// 2. the recorder, a page that survives the worker;
-/// 3. the anchor, what to connect to;
-/// 4. the carrier, which brings the descriptors of shared memory;
-/// 5. the memory of the program's shared statics, if it has any;
-/// 6. what becomes standard output, in a test.
+/// 2. the lanes, memory with the rings of calls and records;
+/// 3. and 4. its ends of the connection: what comes from the parent, what goes to it;
+/// 5. the carrier, which brings the descriptors of shared memory;
+/// 6. the memory of the program's shared statics, if it has any;
+/// 7. what becomes standard output, in a test.
+///
+/// A fork server has the socket of its requests in place of the first, the memory of the statics,
+/// and nothing else.
 ///
 /// It holds no secret, and is removed before anything else runs.
 pub(crate) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
 
 /// How many there are.
-pub(crate) const INHERITED_COUNT: usize = 6;
+pub(crate) const INHERITED_COUNT: usize = 7;
 
 /// The place of the statics among them, from 0.
-const STATICS: usize = 4;
+pub(crate) const STATICS: usize = 5;
 
 /// Takes over what this process inherits, in order; `None` if it is no worker.
 ///

@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -18,9 +18,28 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<OsString>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) current_dir: Option<PathBuf>,
-    pub(crate) stdin: Stdio,
-    pub(crate) stdout: Stdio,
-    pub(crate) stderr: Stdio,
+    /// Standard input, output and error.
+    pub(crate) streams: [Stream; 3],
+}
+
+/// A standard stream of a new process.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// That of this process.
+    Inherit,
+    /// `/dev/null`.
+    Null,
+    Of(OwnedFd),
+}
+
+impl From<Stream> for Stdio {
+    fn from(stream: Stream) -> Stdio {
+        match stream {
+            Stream::Inherit => Stdio::inherit(),
+            Stream::Null => Stdio::null(),
+            Stream::Of(fd) => fd.into(),
+        }
+    }
 }
 
 impl Launch {
@@ -40,10 +59,8 @@ impl Launch {
                 .unwrap_or_else(|| OsStr::new("mp").into()),
         );
         command.args(self.args).envs(self.env);
-        command
-            .stdin(self.stdin)
-            .stdout(self.stdout)
-            .stderr(self.stderr);
+        let [stdin, stdout, stderr] = self.streams;
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
         if let Some(dir) = self.current_dir {
             command.current_dir(dir);
         }
@@ -85,8 +102,9 @@ fn block_interrupt_alone() -> io::Result<()> {
     Ok(SigSet::from(Signal::SIGINT).thread_set_mask()?)
 }
 
-/// Exec keeps this too.
-fn die_with(parent: nix::unistd::Pid) -> io::Result<()> {
+/// Has this process killed when the thread ends that started it, or whose child it was made. Exec
+/// keeps this too.
+pub(crate) fn die_with(parent: nix::unistd::Pid) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     // If the parent has ended before, nothing will tell.
     if nix::unistd::getppid() == parent {

@@ -155,14 +155,16 @@ fn id_of(name: u64) -> u32 {
     ((name >> ID_SHIFT) & ID_MASK) as u32
 }
 
+/// Has this process, which was just forked, find out its own names.
+pub(crate) extern "C" fn forget() {
+    OWN_THREAD.set(0);
+    OWN_PROCESS.store(0, Ordering::Relaxed);
+    OWN_ID.store(0, Ordering::Relaxed);
+}
+
 /// Has a forked child, which has other names, find out its own.
 fn forget_at_fork() {
     static IS_ARRANGED: AtomicBool = AtomicBool::new(false);
-    extern "C" fn forget() {
-        OWN_THREAD.set(0);
-        OWN_PROCESS.store(0, Ordering::Relaxed);
-        OWN_ID.store(0, Ordering::Relaxed);
-    }
     if !IS_ARRANGED.swap(true, Ordering::Relaxed) {
         // SAFETY: the handler touches a thread-local that needs no set-up, and atomics.
         unsafe { libc::pthread_atfork(None, None, Some(forget)) };

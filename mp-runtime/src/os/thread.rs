@@ -103,3 +103,8 @@ pub(crate) fn contained(call: impl FnOnce()) {
         std::mem::forget(panic);
     }
 }
+
+/// The kernel's id of the thread that calls.
+pub(crate) fn own_id() -> u32 {
+    nix::unistd::gettid().as_raw().cast_unsigned()
+}

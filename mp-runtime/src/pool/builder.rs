@@ -8,7 +8,7 @@ use super::initializer::Initializer;
 use super::{Pool, TaskOptions};
 use crate::error::{Error, ErrorKind};
 use crate::os::limit;
-use crate::process::{check_name, cpu_count};
+use crate::process::{StartMethod, check_name, cpu_count};
 use crate::registry::{Catalogue, ProcessFn};
 
 /// The most workers of a pool. Each is a process, and a thread and seven descriptors here.
@@ -75,6 +75,7 @@ pub struct PoolBuilder {
     memory_limit: Option<u64>,
     is_pinned: bool,
     start_timeout: Option<Duration>,
+    start_method: Option<StartMethod>,
     stderr_tail: usize,
 }
 
@@ -90,6 +91,7 @@ impl PoolBuilder {
             memory_limit: None,
             is_pinned: false,
             start_timeout: None,
+            start_method: None,
             stderr_tail: STDERR_TAIL,
         }
     }
@@ -322,6 +324,25 @@ impl PoolBuilder {
         self
     }
 
+    /// How workers are started. Default: [`StartMethod::ForkServer`], or what the environment
+    /// variable `MP_START_METHOD` says.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let method = mp::StartMethod::Exec;
+    /// let pool = mp::Pool::builder().workers(2).start_method(method).build()?;
+    /// assert_eq!(pool.apply(square, (12,))?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start_method(mut self, method: StartMethod) -> PoolBuilder {
+        self.start_method = Some(method);
+        self
+    }
+
     /// How many bytes of the end of what a worker writes to standard error are kept for its error,
     /// [`Error::stderr`]; at most 1 MiB. Default: 4096.
     ///
@@ -404,6 +425,7 @@ impl PoolBuilder {
             memory_limit: self.memory_limit,
             cpus,
             start_timeout: self.start_timeout,
+            start_method: self.start_method,
             stderr_tail: (self.stderr_tail > 0).then_some(self.stderr_tail),
         };
         let core = Core::start(config, worker_count)?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attendance::Attendants;
 use super::callbacks::Callbacks;
+use super::dispatch::may_run;
 use super::few::Few;
 use super::initializer::Initializer;
 use super::job::{Arrived, Job};
@@ -18,20 +19,13 @@ use super::slot::{self, Slot, Stage};
 use super::stats::{Counters, PoolStats};
 use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Call, CallHead, LIGHT_BYTES, Link};
+use crate::link::{Call, Link};
 use crate::os::identity::process_id;
-use crate::process::{ProcessInfo, Worker};
+use crate::process::{ProcessInfo, StartMethod, Worker};
 use crate::wire::{BulkPlace, Handles};
 
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A worker has no more calls than take so long, ...
-const AHEAD_NANOS: u32 = 100_000;
-/// ... and no more than so many.
-const MOST_AHEAD: u32 = 256;
-/// A light chunk has no more items.
-const LIGHT_ITEMS: usize = 64;
 
 /// What a pool was made with.
 #[derive(Debug, Default)]
@@ -48,6 +42,7 @@ pub(super) struct Config {
     /// The processors that workers are bound to, one each, in turns.
     pub(super) cpus: Option<Vec<usize>>,
     pub(super) start_timeout: Option<Duration>,
+    pub(super) start_method: Option<StartMethod>,
     /// How many bytes of its workers' standard error are kept.
     pub(super) stderr_tail: Option<usize>,
 }
@@ -110,11 +105,11 @@ pub(super) struct State {
     pub(super) busy: Vec<usize>,
     /// Slots whose workers have nothing to do, the one last that had something last; and some that
     /// are none of these any more.
-    idle: Vec<usize>,
+    pub(super) idle: Vec<usize>,
     /// Whose turn it is, of the busy ones, to get something more.
-    turn: usize,
+    pub(super) turn: usize,
     /// How long an item of each function took lately, by its number; 0 where that is not known.
-    paces: Vec<u32>,
+    pub(super) paces: Vec<u32>,
     /// How many workers there shall be: those of the slots before this one.
     pub(super) target: usize,
     /// Slots whose thread has not ended.
@@ -142,11 +137,11 @@ pub(super) struct Aftermath {
 
 /// A call that a worker was given.
 pub(super) struct Dispatch {
-    link: Arc<Link>,
-    slot: usize,
-    call: Call,
-    handles: Option<Arc<Handles>>,
-    timeout: Option<Duration>,
+    pub(super) link: Arc<Link>,
+    pub(super) slot: usize,
+    pub(super) call: Call,
+    pub(super) handles: Option<Arc<Handles>>,
+    pub(super) timeout: Option<Duration>,
 }
 
 impl From<Ended> for Aftermath {
@@ -175,98 +170,10 @@ impl State {
     }
 
     /// Whether the worker of a slot is there and has nothing to do.
-    fn is_idle(&self, index: usize) -> bool {
+    pub(super) fn is_idle(&self, index: usize) -> bool {
         let has_worker = self.slots.get(index).is_some_and(Slot::has_worker);
         has_worker && self.life.hand(index).is_none()
     }
-
-    /// The worker of a slot has nothing to do.
-    pub(super) fn rests(&mut self, index: usize) {
-        self.idle.push(index);
-        // Those that are none any more are few, mostly.
-        if self.idle.len() > 2 * self.slots.len() + 8 {
-            self.idle = (0..self.slots.len())
-                .filter(|&index| self.is_idle(index))
-                .collect();
-        }
-    }
-
-    /// The worker of a slot has come, and has nothing to do. The first of the slots gets the first
-    /// work.
-    pub(super) fn arrives(&mut self, index: usize) {
-        self.rests(index);
-        self.idle.sort_unstable_by(|one, other| other.cmp(one));
-    }
-
-    /// Whether a worker that is wanted has nothing to do.
-    pub(super) fn has_idle(&mut self) -> bool {
-        while let Some(&index) = self.idle.last() {
-            let is_doomed = self.slots.get(index).is_some_and(|slot| slot.is_doomed);
-            if self.is_idle(index) && self.is_wanted(index) && !is_doomed {
-                return true;
-            }
-            self.idle.pop();
-        }
-        false
-    }
-
-    /// How long an item of a function took lately, in nanoseconds, if that is known.
-    fn pace(&self, function_number: u32) -> Option<u32> {
-        let pace = self.paces.get(function_number as usize).copied();
-        pace.filter(|&pace| pace > 0)
-    }
-
-    /// Notes that an item of a function took so long.
-    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) -> u32 {
-        let place = function_number as usize;
-        if self.paces.len() <= place {
-            self.paces.resize(place + 1, 0);
-        }
-        let now = u32::try_from(nanos).unwrap_or(u32::MAX).max(1);
-        let pace = &mut self.paces[place];
-        *pace = match *pace {
-            0 => now,
-            before => before - before / 4 + now / 4,
-        };
-        *pace
-    }
-
-    /// Whether the worker of a slot, which has something to do, gets what comes next behind that:
-    /// all of it is light, and soon done.
-    fn takes_more(&mut self, index: usize) -> bool {
-        let count = self.life.hand_count(index);
-        let slot = &self.slots[index];
-        if !slot.is_light || slot.is_doomed || !slot.has_worker() || !self.is_wanted(index) || slot.is_used_up() {
-            return false;
-        }
-        let Some(first) = self.life.hand(index) else {
-            return false;
-        };
-        let before = self.pace(first.job.function_number);
-        let Some((job, piece, size)) = self.life.next_up(self.target) else {
-            return false;
-        };
-        let function_number = job.function_number;
-        if !is_light(job, piece, size) {
-            return false;
-        }
-        let (Some(before), Some(pace)) = (before, self.pace(function_number)) else {
-            return false;
-        };
-        let most = (AHEAD_NANOS / pace.max(before)).min(MOST_AHEAD) as usize;
-        let link = &self.slots[index].link;
-        count < most && link.as_ref().is_some_and(|link| link.takes_more())
-    }
-}
-
-/// Whether a worker may have a chunk among others.
-fn is_light(job: &Job, piece: &Piece, size: usize) -> bool {
-    let size = size.min(piece.range.len());
-    job.timeout.is_none()
-        && piece.segment.handles.is_none()
-        && !piece.is_tried()
-        && size <= LIGHT_ITEMS
-        && piece.front_bytes(size) <= LIGHT_BYTES
 }
 
 impl Core {
@@ -579,36 +486,6 @@ impl Core {
         any
     }
 
-    /// Takes back what workers have that have something of this job, and have not begun. Gives the
-    /// last call that each of them has begun, where that is known: only that can be running, and
-    /// nothing else can be when it has ended.
-    fn reclaim_all_of(&self, state: &mut State, job: &Arc<Job>) -> Vec<(usize, u32)> {
-        let mut begun = Vec::new();
-        for slot in state.busy.clone() {
-            if state.slots[slot].is_light && state.life.has_of(slot, job) {
-                begun.extend(self.reclaim(state, slot).0.map(|call| (slot, call)));
-            }
-        }
-        begun
-    }
-
-    /// Takes back what a worker has not begun of what it has. Gives the last call it has begun, and
-    /// how many items wait again.
-    pub(super) fn reclaim(&self, state: &mut State, index: usize) -> (Option<u32>, usize) {
-        let slot = &mut state.slots[index];
-        let Some(begun) = slot.link.as_ref().and_then(|link| link.take_back()) else {
-            return (None, 0);
-        };
-        let count = state.life.reclaim(index, begun);
-        if let Some(left) = &mut slot.tasks_left {
-            *left += count;
-        }
-        if state.life.hand(index).is_none() {
-            self.has_nothing(state, index);
-        }
-        (Some(begun), count)
-    }
-
     /// Takes no more work.
     pub(super) fn close(self: &Arc<Self>) {
         if !self.is_owner() {
@@ -791,121 +668,6 @@ impl Core {
         }
     }
 
-    /// A worker has got something to do: if nobody attends, its keeper is to be woken by what it
-    /// does.
-    fn see_to(&self, link: &Link) {
-        if !self.is_attended() {
-            link.leave_to_keeper();
-        }
-    }
-
-    /// Gives workers what waits: idle ones first, then, what is light, those in turns that will soon
-    /// be done with what they have.
-    fn assign(&self, state: &mut State, aftermath: &mut Aftermath) {
-        while state.life.has_waiting() && state.has_idle() {
-            if let Some(index) = state.idle.pop() {
-                self.give(state, index, None, aftermath);
-            }
-        }
-        let mut tries = 0;
-        while tries < state.busy.len() && state.life.has_waiting() {
-            state.turn = (state.turn + 1) % state.busy.len();
-            let index = state.busy[state.turn];
-            tries = match state.takes_more(index) {
-                true => 0,
-                false => tries + 1,
-            };
-            if tries == 0 {
-                self.give(state, index, None, aftermath);
-            }
-        }
-    }
-
-    /// Gives a worker a chunk, the next one or this.
-    fn give(
-        &self,
-        state: &mut State,
-        index: usize,
-        chunk: Option<(Arc<Job>, Piece)>,
-        aftermath: &mut Aftermath,
-    ) {
-        let slot = &mut state.slots[index];
-        let Some(link) = slot.link.clone() else {
-            return;
-        };
-        let most = slot.tasks_left.unwrap_or(usize::MAX);
-        let number = link.next_number();
-        let is_first = state.life.hand(index).is_none();
-        let hand = match chunk {
-            Some((job, piece)) => state.life.hand_out(index, job, piece, number),
-            None => match state.life.assign(index, state.target, most, number) {
-                Some(hand) => hand,
-                None => return,
-            },
-        };
-        let count = hand.piece.range.len();
-        if let Some(left) = &mut slot.tasks_left {
-            *left = left.saturating_sub(count);
-        }
-        let head = CallHead {
-            function: hand.job.function_number,
-            number,
-            is_timed: hand.job.timeout.is_some(),
-            ..CallHead::default()
-        };
-        let call = hand.piece.call(head);
-        slot.is_light = is_light(&hand.job, &hand.piece, count);
-        if slot.is_light {
-            link.call_lightly(call);
-            if !aftermath.wakes.iter().any(|one| Arc::ptr_eq(one, &link)) {
-                aftermath.wakes.push(link);
-            }
-        } else {
-            aftermath.calls.push(Dispatch {
-                link,
-                slot: index,
-                call,
-                handles: hand.piece.segment.handles.clone(),
-                timeout: hand.job.timeout,
-            });
-        }
-        if is_first {
-            self.has_something(state, index);
-        }
-    }
-
-    /// The worker of a slot has got something to do.
-    fn has_something(&self, state: &mut State, index: usize) {
-        let slot = &mut state.slots[index];
-        let now = Instant::now();
-        (slot.since, slot.mark) = (Some(now), now);
-        slot.place = state.busy.len();
-        state.busy.push(index);
-        let attendants = &self.attendants;
-        attendants.busy.store(state.busy.len(), Ordering::SeqCst);
-        attendants.epoch.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// The worker of a slot has nothing to do any more, or is gone.
-    pub(super) fn has_nothing(&self, state: &mut State, index: usize) -> Duration {
-        let slot = &mut state.slots[index];
-        let place = slot.place;
-        if state.busy.get(place) == Some(&index) {
-            state.busy.swap_remove(place);
-            if let Some(&moved) = state.busy.get(place) {
-                state.slots[moved].place = place;
-            }
-            self.attendants
-                .busy
-                .store(state.busy.len(), Ordering::SeqCst);
-        }
-        let took = state.slots[index].rest();
-        if state.is_idle(index) {
-            state.rests(index);
-        }
-        took
-    }
-
     /// Counts what never was with a worker of another process, and brings it to whoever waits for
     /// it.
     pub(super) fn deliver(&self, job: &Arc<Job>, arrived: impl IntoIterator<Item = Arrived>) {
@@ -945,12 +707,6 @@ impl Core {
     fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a worker may be running a call that it has, given the last one that each has begun.
-fn may_run(begun: &[(usize, u32)], slot: usize, call: u32) -> bool {
-    let begun = begun.iter().find(|(other, _)| *other == slot);
-    begun.is_none_or(|(_, begun)| *begun == call)
 }
 
 /// Why what belongs to a pool of process `owner_id` is of no use in this one.

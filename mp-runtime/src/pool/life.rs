@@ -357,8 +357,9 @@ impl Life {
             return 0;
         };
         let mut count = 0;
-        while let Some(hand) =
-            hands.pop_back_if(|hand| hand.call.wrapping_sub(begun).cast_signed() > 0)
+        let is_behind = |hand: &Hand| hand.call.wrapping_sub(begun).cast_signed() > 0;
+        while hands.back().is_some_and(is_behind)
+            && let Some(hand) = hands.pop_back()
         {
             count += hand.piece.range.len();
             self.queue.push_front(&hand.job, hand.piece);

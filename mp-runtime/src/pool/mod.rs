@@ -18,8 +18,10 @@
 //! | `Stopped` | the slot's thread has ended | `Starting`, if the pool grows |
 //!
 //! Whoever gives a worker a chunk, under the pool's lock, sends the call, after the lock; nobody
-//! else sends to that worker until its thread has received the end of the chunk. No lock is held
-//! while anything is sent, encoded, decoded or waited for, or while code of the program runs.
+//! else sends to that worker until the end of the chunk was received. Light chunks are the
+//! exception: they are put into the worker's ring under the lock, several of them if they are
+//! quick. No lock is held while anything is encoded, decoded or waited for, or while code of the
+//! program runs. Who receives is told in [`attendance`].
 
 mod as_completed;
 mod attendance;
@@ -27,6 +29,7 @@ mod builder;
 mod callbacks;
 mod core;
 mod crew;
+mod dispatch;
 mod few;
 mod global;
 mod imap;
@@ -349,7 +352,8 @@ impl Pool {
 
     /// Calls `function` with each item, lazily, and yields the results in order. Nothing is pulled
     /// before the first result is asked for, and never more than a few items for each worker beyond
-    /// what was consumed, so that the iterator may be infinite. An error takes the place of its
+    /// what was consumed, so that the iterator may be infinite. (Of items that take less than 20 µs
+    /// it pulls as many ahead as have been consumed, 512 for each worker at most.) An error takes the place of its
     /// result; the others go on.
     ///
     /// It pulls on the thread that asks for a result: an iterator that blocks until a result of

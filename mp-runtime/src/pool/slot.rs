@@ -277,6 +277,7 @@ fn start(core: &Arc<Core>, index: usize) -> Result<Started, Error> {
             spec.cpus = cpus;
             spec.memory_limit = config.memory_limit;
             spec.stderr_tail = config.stderr_tail;
+            spec.start_method = config.start_method;
             if let Some(timeout) = config.start_timeout {
                 spec.start_timeout = timeout;
             }

@@ -1,20 +1,20 @@
 //! The worker's part of a start: from the first line of `main` to the first call.
 
 use std::ffi::OsString;
-use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use super::launch::Boot;
-use super::{info, panic, serve};
+use super::{info, panic, serve, template};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Greeting, Lanes, WorkerEnd};
 use crate::os::carrier::Carrier;
-use crate::os::{self, descriptor, environment, limit, out_of_memory, pidfd::PidFd, signal};
+use crate::os::{descriptor, environment, exec, lifeline, limit, out_of_memory, signal};
 use crate::registry::Catalogue;
 use crate::sync::statics;
-use crate::wire::{self, Apart, Decoder, Freight};
+use crate::wire::{self, Apart, Decoder, Freight, Seat};
 
 /// A boot message is small; a longer one is nonsense.
 const BOOT_BYTES_LIMIT: u32 = 1 << 20;
@@ -37,7 +37,8 @@ thread_local! {
 ///
 /// In the program it returns at once. In a worker, which is the same binary started again, it
 /// never returns: it runs what the worker was started for, and exits. What stands before it in
-/// `main` runs in every worker, and there must be no other thread yet.
+/// `main` runs in every worker that is executed, and once in the one that the others are forked from
+/// ([`StartMethod`](super::StartMethod)); there must be no other thread yet.
 ///
 /// ```
 /// mp::init();
@@ -45,6 +46,10 @@ thread_local! {
 /// ```
 pub fn init() {
     become_worker_if_told();
+    be_initialized();
+}
+
+pub(super) fn be_initialized() {
     INITIALIZED.store(true, Ordering::Release);
 }
 
@@ -96,63 +101,79 @@ fn become_worker_if_told() {
     let Some(inherited) = environment::take_inherited() else {
         return;
     };
-    let Ok(
-        [
-            Some(lifeline),
-            Some(lanes),
-            Some(anchor),
-            Some(carrier),
-            statics,
-            stdout,
-        ],
-    ) = inherited
-    else {
-        // Going on as the program would start the program in place of each of its workers.
-        let variable = environment::WORKER_VARIABLE;
-        eprintln!("mp: {variable} is set, and does not name what a worker inherits: unset it");
-        std::process::exit(MALFORMED);
-    };
-    if let Some(statics) = statics {
-        statics::inherit(statics);
+    match inherited {
+        Ok(
+            [
+                Some(lifeline),
+                Some(lanes),
+                Some(down),
+                Some(up),
+                Some(carrier),
+                statics,
+                stdout,
+            ],
+        ) => {
+            if let Some(statics) = statics {
+                statics::inherit(statics);
+            }
+            if let Some(stdout) = stdout {
+                // If it fails the worker's output is lost, and nothing else.
+                let _ = descriptor::become_stdout(stdout);
+            }
+            live(Inheritance {
+                lifeline,
+                lanes,
+                ends: [down, up],
+                carrier,
+                seat: None,
+            })
+        }
+        Ok([Some(requests), None, None, None, None, statics, None]) => {
+            if let Some(statics) = statics {
+                statics::inherit(statics);
+            }
+            let inheritance = template::serve(requests);
+            live(inheritance)
+        }
+        _ => {
+            // Going on as the program would start the program in place of each of its workers.
+            let variable = environment::WORKER_VARIABLE;
+            eprintln!("mp: {variable} is set, and does not name what a worker inherits: unset it");
+            std::process::exit(MALFORMED);
+        }
     }
-    if let Some(stdout) = stdout {
-        // If it fails the worker's output is lost, and nothing else.
-        let _ = descriptor::become_stdout(stdout);
-    }
-    let Ok((boot, lifeline)) = read_boot(lifeline) else {
-        // The parent is gone.
-        signal::end_now();
-    };
-    let inheritance = Inheritance {
-        lifeline: Arc::new(lifeline),
-        lanes,
-        anchor,
-        freight: Freight::over(Carrier::of(carrier)),
-    };
-    work(boot, inheritance)
 }
 
 /// What a worker starts with.
-struct Inheritance {
-    lifeline: Arc<OwnedFd>,
-    lanes: OwnedFd,
-    anchor: OwnedFd,
-    freight: Freight,
+pub(super) struct Inheritance {
+    pub(super) lifeline: OwnedFd,
+    pub(super) lanes: OwnedFd,
+    /// What comes from the parent, what goes to it.
+    pub(super) ends: [OwnedFd; 2],
+    pub(super) carrier: OwnedFd,
+    /// If it was made before.
+    pub(super) seat: Option<Seat>,
 }
 
-fn read_boot(lifeline: OwnedFd) -> io::Result<(Boot, OwnedFd)> {
-    let mut stream = std::fs::File::from(lifeline);
+/// The rest of a worker's life: the same however it was started.
+fn live(inheritance: Inheritance) -> ! {
+    match read_boot(&inheritance.lifeline) {
+        Ok(boot) => work(&boot, inheritance),
+        // The parent is gone.
+        Err(_) => signal::end_now(),
+    }
+}
+
+fn read_boot(lifeline: &OwnedFd) -> io::Result<Boot> {
     let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
+    descriptor::receive_all(lifeline, &mut length)?;
     let length = u32::from_le_bytes(length);
     if length > BOOT_BYTES_LIMIT {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = vec![0; length as usize];
-    stream.read_exact(&mut bytes)?;
-    let boot =
-        wire::decode(&bytes, Apart::Nothing, None, Decoder::value).map_err(io::Error::other)?;
-    Ok((boot, stream.into()))
+    descriptor::receive_all(lifeline, &mut bytes)?;
+    wire::decode(&bytes, Apart::Nothing, None, Decoder::value).map_err(io::Error::other)
 }
 
 /// Ends a worker that cannot even say so in its greeting.
@@ -163,22 +184,27 @@ fn give_up(lifeline: &OwnedFd, reason: &io::Error) -> ! {
 }
 
 /// What the rest of the process does.
-fn work(boot: Boot, inheritance: Inheritance) -> ! {
+fn work(boot: &Boot, inheritance: Inheritance) -> ! {
     let Inheritance {
         lifeline,
         lanes,
-        anchor,
-        freight,
+        ends,
+        carrier,
+        seat,
     } = inheritance;
     signal::show_name(&boot.identity.name);
     info::assume(boot.identity.clone());
-    INITIALIZED.store(true, Ordering::Release);
+    be_initialized();
     panic::install_hook();
     let lanes = match Lanes::attach(&lanes) {
         Ok(lanes) => lanes,
         Err(error) => give_up(&lifeline, &error),
     };
-    let prepared = prepare(&boot, Arc::clone(&lifeline), &lanes);
+    let seat = match seat.map_or_else(Seat::make, Ok) {
+        Ok(seat) => seat,
+        Err(error) => give_up(&lifeline, &error),
+    };
+    let prepared = prepare(boot, &lifeline, &lanes);
     let catalogue = Catalogue::get();
     let failure = match (&catalogue, prepared) {
         (Err(error), _) => Some(error.to_string()),
@@ -194,18 +220,21 @@ fn work(boot: Boot, inheritance: Inheritance) -> ! {
             .map_or(0, |catalogue| catalogue.len() as u64),
         failure,
     };
-    match (
-        WorkerEnd::introduce(anchor, boot.token, greeting, lanes, freight),
-        catalogue,
-    ) {
-        (Ok(end), Ok(catalogue)) => serve::serve(end, catalogue, boot.role),
+    let freight = Freight::over(Carrier::of(carrier));
+    let end = WorkerEnd::introduce(seat, ends, &greeting, lanes, freight);
+    match (end, catalogue) {
+        (Ok(end), Ok(catalogue)) => {
+            // It is to stay open for as long as this process lives.
+            std::mem::forget(lifeline);
+            serve::serve(end, catalogue, boot.role)
+        }
         (Err(error), _) => give_up(&lifeline, &error),
         // It said so in its greeting.
         (Ok(_), Err(_)) => signal::end_now(),
     }
 }
 
-fn prepare(boot: &Boot, lifeline: Arc<OwnedFd>, lanes: &Lanes) -> Result<(), String> {
+fn prepare(boot: &Boot, lifeline: &OwnedFd, lanes: &Lanes) -> Result<(), String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
@@ -225,20 +254,11 @@ fn prepare(boot: &Boot, lifeline: Arc<OwnedFd>, lanes: &Lanes) -> Result<(), Str
     Ok(())
 }
 
-/// Starts the thread that kills this process when its parent has ended.
-fn end_with_parent(parent_id: u32, lifeline: Arc<OwnedFd>) -> io::Result<()> {
-    // If the parent has ended already its id may be somebody else's: then it is not our parent,
-    // and the lifeline says so at once.
-    let parent = match PidFd::open(parent_id) {
-        Ok(parent) if std::os::unix::process::parent_id() == parent_id => Some(parent),
-        _ => None,
-    };
-    os::thread::spawn("mp-lifeline", move || {
-        let mut fds = vec![lifeline.as_fd()];
-        fds.extend(parent.as_ref().map(PidFd::as_fd));
-        // Nothing is ever written: readable means closed. Without either there is no knowing.
-        let _ = descriptor::wait_readable(&fds);
+/// Has this process killed when its parent has ended.
+fn end_with_parent(parent_id: u32, lifeline: &OwnedFd) -> io::Result<()> {
+    let parent = nix::unistd::Pid::from_raw(parent_id.cast_signed());
+    if exec::die_with(parent).is_err() {
         signal::end_now();
-    })?;
-    Ok(())
+    }
+    lifeline::end_with(lifeline)
 }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::handle::Process;
-use super::{LaunchSpec, Role, not_encoded};
+use super::{LaunchSpec, Role, StartMethod, not_encoded};
 use crate::error::Error;
 use crate::link::{Call, CallHead};
-use crate::os::descriptor;
+use crate::os::{descriptor, exec::Stream};
 use crate::registry::{Catalogue, ProcessFn};
 use crate::wire::{BulkPlace, Encoder, Payload};
 
@@ -62,7 +62,8 @@ impl Builder {
         self
     }
 
-    /// Sets an environment variable for it.
+    /// Sets an environment variable for it, which is then executed whatever the
+    /// [`start_method`](Builder::start_method): what runs before `mp::init` finds it, too.
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Builder {
         self.spec.env.push((key.into(), value.into()));
         self
@@ -113,6 +114,13 @@ impl Builder {
     /// and `join` says so. Default: 30 seconds.
     pub fn start_timeout(mut self, timeout: Duration) -> Builder {
         self.spec.start_timeout = timeout;
+        self
+    }
+
+    /// How it is started. Default: [`StartMethod::ForkServer`], or what the environment variable
+    /// `MP_START_METHOD` says.
+    pub fn start_method(mut self, method: StartMethod) -> Builder {
+        self.spec.start_method = Some(method);
         self
     }
 
@@ -202,29 +210,23 @@ impl Stdio {
         matches!(self.0, Kind::Inherit)
     }
 
-    /// The descriptor that standard output of the process shall be (`None`: that of this process),
-    /// and this process's end of a pipe.
-    pub(super) fn open_output(self) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    /// What standard output of the process shall be, and this process's end of a pipe.
+    pub(super) fn open_output(self) -> io::Result<(Stream, Option<OwnedFd>)> {
         match self.0 {
-            Kind::Inherit => Ok((None, None)),
-            Kind::Null => Ok((
-                Some(File::options().write(true).open("/dev/null")?.into()),
-                None,
-            )),
             Kind::Piped => {
                 let (read, write) = descriptor::pipe()?;
-                Ok((Some(write), Some(read)))
+                Ok((Stream::Of(write), Some(read)))
             }
-            Kind::Descriptor(fd) => Ok((Some(fd), None)),
+            _ => Ok((self.into_stream()?, None)),
         }
     }
 
     /// For the streams that cannot be piped.
-    pub(super) fn into_std(self) -> io::Result<std::process::Stdio> {
+    pub(super) fn into_stream(self) -> io::Result<Stream> {
         match self.0 {
-            Kind::Inherit => Ok(std::process::Stdio::inherit()),
-            Kind::Null => Ok(std::process::Stdio::null()),
-            Kind::Descriptor(fd) => Ok(fd.into()),
+            Kind::Inherit => Ok(Stream::Inherit),
+            Kind::Null => Ok(Stream::Null),
+            Kind::Descriptor(fd) => Ok(Stream::Of(fd)),
             Kind::Piped => Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "`Stdio::piped` is for standard output; for another stream make a pipe with \

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::process::ChildStdout;
 use std::sync::Arc;
@@ -13,14 +13,22 @@ use serde::{Deserialize, Serialize};
 
 use super::builder::Stdio;
 use super::info::{self, Identity};
-use super::{Child, ProcessInfo, birth, nursery, stderr, watch};
+use super::request::{PART_COUNT, Part, Parts};
+use super::server::{self, Asked, name_descriptors};
+use super::stderr::Source;
+use super::{Child, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Events, Greeting, Lanes, Link, Server};
+use crate::link::{Events, Greeting, Lanes, Link, Offer};
+use crate::os::carrier::{self, Carrier};
 use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
-use crate::os::{carrier, descriptor, exec, limit, pidfd::PidFd};
+use crate::os::exec::{self, Stream};
+use crate::os::{descriptor, limit, pidfd::PidFd};
 use crate::registry::Catalogue;
 use crate::sync::statics;
 use crate::wire::{Freight, Payload};
+
+/// So many fork servers in a row may end with a request in their hands before the process is executed.
+const MAX_TRIES: u32 = 2;
 
 /// The longest name of a process, in bytes.
 const NAME_BYTES: usize = 255;
@@ -50,12 +58,13 @@ pub(crate) struct LaunchSpec {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) cpus: Option<Vec<usize>>,
     pub(crate) start_timeout: Duration,
+    /// `None`: as the program is told to.
+    pub(crate) start_method: Option<StartMethod>,
 }
 
 /// What the parent writes into the lifeline for the worker to read.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Boot {
-    pub(super) token: u64,
     pub(super) parent_id: u32,
     pub(super) role: Role,
     pub(super) identity: Identity,
@@ -67,7 +76,7 @@ pub(super) struct Boot {
 pub(crate) struct Launched {
     pub(crate) child: Arc<Child>,
     pub(crate) stdout: Option<ChildStdout>,
-    server: Server,
+    offer: Offer,
     lanes: Lanes,
     freight: Freight,
     start_timeout: Duration,
@@ -88,6 +97,7 @@ impl LaunchSpec {
             memory_limit: None,
             cpus: None,
             start_timeout: super::START_TIMEOUT,
+            start_method: None,
         }
     }
 
@@ -99,8 +109,7 @@ impl LaunchSpec {
         check_cpus(self.cpus.as_deref())
     }
 
-    /// Forks and execs. The process is watched from here on; it connects in
-    /// [`Launched::connect`].
+    /// Starts the process, and watches it from here on; it connects in [`Launched::connect`].
     pub(crate) fn launch(self) -> Result<Launched, Error> {
         self.check()?;
         let identity = info::next_child(self.name.clone(), self.worker_index);
@@ -111,10 +120,19 @@ impl LaunchSpec {
         })
     }
 
+    /// The way that is open to it: see [`StartMethod::ForkServer`].
+    fn method(&self) -> StartMethod {
+        match self.env.is_empty() {
+            true => self.start_method.unwrap_or_default(),
+            false => StartMethod::Exec,
+        }
+    }
+
     fn start(self, identity: Identity) -> io::Result<Launched> {
         watch::start()?;
+        let method = self.method();
         if let Some(dir) = &self.current_dir {
-            // The exec would fail with the same error, without saying of what.
+            // The start would fail with the same error, without saying of what.
             std::fs::metadata(dir).map_err(|error| {
                 let message = format!("its working directory {}: {error}", dir.display());
                 io::Error::new(error.kind(), message)
@@ -122,100 +140,214 @@ impl LaunchSpec {
         }
         let kept_bytes = self.stderr_tail.filter(|_| self.stderr.is_inherited());
         let (source, stderr) = match kept_bytes.map(stderr::open).transpose()? {
-            Some((source, workers_end)) => (Some(source), workers_end.into()),
-            None => (None, self.stderr.into_std()?),
+            Some((source, workers_end)) => (Some(source), Stream::Of(workers_end)),
+            None => (None, self.stderr.into_stream()?),
         };
-        let server = Server::open()?;
-        let (lanes, lanes_fd) = Lanes::create()?;
-        let lanes_fd = descriptor::above_standard(lanes_fd)?;
-        let (lifeline, workers_end) = descriptor::stream_pair()?;
-        let workers_end = descriptor::above_standard(workers_end)?;
+        let (stdout, own_end) = self.stdout.open_output()?;
+        let streams = [self.stdin.into_stream()?, stdout, stderr];
+
         let boot = Boot {
-            token: server.token(),
             parent_id: std::process::id(),
             role: self.role,
-            identity: identity.clone(),
+            identity,
             memory_limit: self.memory_limit,
             cpus: self.cpus,
         };
+        let outfit = Outfit {
+            env: self.env,
+            streams,
+            current_dir: self.current_dir,
+        };
+        let mut tries_left = match method {
+            StartMethod::ForkServer => MAX_TRIES,
+            StartMethod::Exec => 0,
+        };
+        // What a process was given that nobody has heard of is of no use for another.
+        let (child, ends) = loop {
+            let (ends, luggage) = Ends::make(&boot)?;
+            let asked = match tries_left {
+                0 => Asked::InVain,
+                _ => outfit.fork(&luggage, self.start_timeout)?,
+            };
+            match asked {
+                Asked::Born(born) => {
+                    let (id, pidfd, _keeper) = born.into_parts();
+                    let (adopt, ends) = ends.split(boot, source);
+                    break (adopt(id, pidfd)?, ends);
+                }
+                Asked::InVain => {
+                    let (adopt, ends) = ends.split(boot, source);
+                    break (outfit.exec(luggage, adopt)?, ends);
+                }
+                Asked::Lost => tries_left -= 1,
+            }
+        };
+        Ok(Launched {
+            child,
+            stdout: own_end.map(Into::into),
+            offer: ends.offer,
+            lanes: ends.lanes,
+            freight: Freight::over(ends.carrier),
+            start_timeout: self.start_timeout,
+        })
+    }
+}
+
+/// The parent's ends of what it shares with a worker.
+struct Ends<L = OwnedFd> {
+    offer: Offer,
+    lanes: Lanes,
+    lifeline: L,
+    carrier: Carrier,
+}
+
+/// The worker's, in the order of [`Part`] and of what a worker inherits: lifeline, lanes, its two
+/// ends of the connection, carrier.
+type Luggage = [OwnedFd; 5];
+
+impl Ends {
+    /// Makes both, with the boot message in the lifeline.
+    fn make(boot: &Boot) -> io::Result<(Ends, Luggage)> {
+        let (offer, [down, up]) = Offer::make()?;
+        let (lanes, lanes_fd) = Lanes::create()?;
+        let (lifeline, workers_end) = descriptor::stream_pair()?;
+        let (carrier, workers_carrier) = carrier::pair()?;
         // It fits into the socket's buffer, so nobody has to read it yet.
-        let boot = Payload::encode(|to| to.value(&boot))
+        let boot = Payload::encode(|to| to.value(boot))
             .map_err(io::Error::other)?
             .bytes;
-        descriptor::send_all(&lifeline, &(boot.len() as u32).to_le_bytes())?;
-        descriptor::send_all(&lifeline, &boot)?;
+        let length = (boot.len() as u32).to_le_bytes();
+        descriptor::send_all(&lifeline, &[&length, &boot[..]].concat())?;
+        let ends = Ends {
+            offer,
+            lanes,
+            lifeline,
+            carrier,
+        };
+        Ok((ends, [workers_end, lanes_fd, down, up, workers_carrier]))
+    }
 
-        let (carrier, workers_carrier) = carrier::pair()?;
-        let workers_carrier = descriptor::above_standard(workers_carrier)?;
+    /// What is to be done with the process when it is there, and what is left for its connection.
+    fn split(
+        self,
+        boot: Boot,
+        source: Option<Arc<Source>>,
+    ) -> (impl FnOnce(u32, PidFd) -> io::Result<Arc<Child>>, Ends<()>) {
+        let Ends {
+            offer,
+            lanes,
+            lifeline,
+            carrier,
+        } = self;
+        let farewell = offer.farewell();
+        let adopt = move |id: u32, pidfd: PidFd| {
+            let info = ProcessInfo {
+                id,
+                name: boot.identity.name,
+                parent_id: boot.parent_id,
+                worker_index: boot.identity.worker_index,
+            };
+            let child = Child::new(info, pidfd, lifeline, source, boot.memory_limit);
+            let child = Arc::new(child);
+            child.at_end(move || farewell.say());
+            watch::add(&child).inspect_err(|_| {
+                child.kill();
+                exec::forget(id);
+            })?;
+            Ok(child)
+        };
+        let ends = Ends {
+            offer,
+            lanes,
+            lifeline: (),
+            carrier,
+        };
+        (adopt, ends)
+    }
+}
+
+/// What a new process is told, besides its luggage.
+struct Outfit {
+    env: Vec<(OsString, OsString)>,
+    /// Standard input, output and error.
+    streams: [Stream; 3],
+    current_dir: Option<PathBuf>,
+}
+
+impl Outfit {
+    /// Asks the fork server for the process.
+    fn fork(&self, luggage: &Luggage, warm_up: Duration) -> io::Result<Asked> {
+        let directory = match &self.current_dir {
+            None => None,
+            Some(path) => Some(descriptor::directory(path)?),
+        };
+        let mut parts: Parts<BorrowedFd<'_>> = [None; PART_COUNT];
+        for (part, fd) in parts.iter_mut().zip(luggage) {
+            *part = Some(fd.as_fd());
+        }
+        let streams = [Part::Stdin, Part::Stdout, Part::Stderr];
+        for (number, (stream, part)) in (0..).zip(self.streams.iter().zip(streams)) {
+            parts[part as usize] = match stream {
+                Stream::Null => None,
+                Stream::Of(fd) => Some(fd.as_fd()),
+                Stream::Inherit => descriptor::standard(number),
+            };
+        }
+        parts[Part::Directory as usize] = directory.as_ref().map(AsFd::as_fd);
+        server::ask(&parts, warm_up)
+    }
+
+    /// Executes this binary, and has `adopt` take the process over on the thread that starts it.
+    fn exec(
+        self,
+        luggage: Luggage,
+        adopt: impl FnOnce(u32, PidFd) -> io::Result<Arc<Child>> + Send + 'static,
+    ) -> io::Result<Arc<Child>> {
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
         let statics = statics.map(|region| descriptor::duplicate(region.fd()));
         let statics = statics.transpose()?;
-
         let entry = birth::entry();
-        let (stdout, own_end) = self.stdout.open_output()?;
+        let [stdin, mut stdout, stderr] = self.streams;
         let mut handed_stdout = None;
-        let stdout = match entry {
+        if entry.is_some() {
             // The harness writes to standard output before it comes to the test, so it gets none,
             // and the worker takes the real one when it has arrived.
-            Some(_) => {
-                let target = match stdout {
-                    Some(fd) => descriptor::above_standard(fd)?,
-                    None => descriptor::duplicate(io::stdout())?,
-                };
-                handed_stdout = Some(target);
-                std::process::Stdio::null()
-            }
-            None => stdout.map_or_else(std::process::Stdio::inherit, Into::into),
-        };
-        // In the order of `Inherited`. They stay open until the process was started, since this
-        // waits for it.
-        let inherit: [Option<RawFd>; INHERITED_COUNT] = [
-            Some(workers_end.as_raw_fd()),
-            Some(lanes_fd.as_raw_fd()),
-            Some(server.anchor().as_raw_fd()),
-            Some(workers_carrier.as_raw_fd()),
-            statics.as_ref().map(AsRawFd::as_raw_fd),
-            handed_stdout.as_ref().map(AsRawFd::as_raw_fd),
-        ];
-        let numbers = inherit.map(|fd| fd.map_or("-".to_owned(), |fd| fd.to_string()));
-        let inherit = inherit.into_iter().flatten().collect();
+            handed_stdout = match stdout {
+                Stream::Null => None,
+                Stream::Of(fd) => Some(descriptor::above_standard(fd)?),
+                Stream::Inherit => Some(descriptor::duplicate(io::stdout())?),
+            };
+            stdout = Stream::Null;
+        }
+        // They stay open until the process was started, since this waits for it.
+        let mut fds = Vec::with_capacity(INHERITED_COUNT);
+        for fd in luggage {
+            fds.push(descriptor::above_standard(fd)?);
+        }
+        fds.extend(statics);
+        let mut numbers = fds.iter().map(|fd| Some(fd.as_raw_fd()));
+        let mut inherit: [Option<RawFd>; INHERITED_COUNT] =
+            std::array::from_fn(|_| numbers.next().flatten());
+        inherit[INHERITED_COUNT - 1] = handed_stdout.as_ref().map(AsRawFd::as_raw_fd);
         let mut env = self.env;
-        env.push((WORKER_VARIABLE.into(), numbers.join(",").into()));
+        env.push((WORKER_VARIABLE.into(), name_descriptors(&inherit).into()));
+        let inherit = inherit.into_iter().flatten().collect();
         let launch = exec::Launch {
             args: birth::arguments(entry),
             env,
             current_dir: self.current_dir,
-            stdin: self.stdin.into_std()?,
-            stdout,
-            stderr,
+            streams: [stdin, stdout, stderr],
         };
-        let process_id = nursery::run(move || launch.start(inherit))?;
-        let pidfd = PidFd::open(process_id).inspect_err(|error| {
-            // Without a pidfd it cannot be watched. If there is no such process (the program
-            // ignores SIGCHLD, and it has ended) the number may be somebody else's by now.
-            if error.raw_os_error() != Some(nix::libc::ESRCH) {
-                exec::forget(process_id);
-            }
-        })?;
-        let info = ProcessInfo {
-            id: process_id,
-            name: identity.name,
-            parent_id: std::process::id(),
-            worker_index: identity.worker_index,
-        };
-        let child = Arc::new(Child::new(info, pidfd, lifeline, source, self.memory_limit));
-        watch::add(&child).inspect_err(|_| {
-            child.kill();
-            exec::forget(process_id);
-        })?;
-        let start_timeout = self.start_timeout;
-        Ok(Launched {
-            child,
-            stdout: own_end.map(Into::into),
-            server,
-            lanes,
-            freight: Freight::over(carrier),
-            start_timeout,
+        nursery::run(move || {
+            let id = launch.start(inherit)?;
+            let pidfd = PidFd::open(id).inspect_err(|error| {
+                // Without a pidfd it cannot be watched. If there is no such process (the program
+                // ignores SIGCHLD, and it has ended) the number may be somebody else's by now.
+                if error.raw_os_error() != Some(nix::libc::ESRCH) {
+                    exec::forget(id);
+                }
+            })?;
+            adopt(id, pidfd)
         })
     }
 }
@@ -255,18 +387,14 @@ impl Launched {
     pub(crate) fn connect(self) -> Result<(Link, Events), Error> {
         let Launched {
             child,
-            server,
+            offer,
             lanes,
             freight,
             start_timeout,
             ..
         } = self;
-        let release = server.releaser();
+        let release = offer.releaser();
         let late = Arc::new(AtomicBool::new(false));
-        child.at_end({
-            let release = release.clone();
-            move || release.release()
-        });
         if let Some(due) = Instant::now().checked_add(start_timeout) {
             let (release, late) = (release.clone(), Arc::clone(&late));
             let pidfd = Arc::downgrade(child.pidfd());
@@ -304,7 +432,9 @@ impl Launched {
                 .with_exit_status(exit.status)
                 .with_stderr(child.stderr_tail())
         };
-        let (greeting, channels) = server.accept().map_err(|error| {
+        let accepted = offer.accept();
+        release.cancel();
+        let greeting = accepted.map_err(|error| {
             if error.raw_os_error().is_some() {
                 // It is this side that cannot go on.
                 return refuse(error.to_string());
@@ -320,8 +450,8 @@ impl Launched {
             }
         })?;
         check_greeting(greeting, Catalogue::get()?).map_err(refuse)?;
-        let (link, events, farewell) = channels.open(lanes, Arc::clone(child.pidfd()), freight);
-        child.at_end(|| farewell.say());
+        let (link, events, ending) = offer.open(lanes, Arc::clone(child.pidfd()), freight);
+        child.at_end(move || ending.tell());
         Ok((link, events))
     }
 }

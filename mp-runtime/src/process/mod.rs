@@ -4,21 +4,22 @@
 //!
 //! | step | who | if it fails, or its process dies |
 //! | --- | --- | --- |
-//! | make the lifeline, the recorder and the [server](crate::link) | parent | the start fails with the reason |
+//! | make the connection, the lifeline and the [lanes](crate::link) | parent | the start fails with the reason |
 //! | write the *boot message* into the lifeline | parent | the same |
-//! | fork and exec, with its descriptors named in one variable | parent | the same |
-//! | open a pidfd, hand it to the [watch] | parent | the process is killed and collected, the start fails |
-//! | run up to [`init`], read the boot message, start the lifeline's thread | worker | the watch sees the end and releases the parent |
-//! | connect, greet | worker | the same; after [`START_TIMEOUT`] the watch kills it |
+//! | have the fork server fork itself, with the descriptors of the worker in the request ([`server`]) | parent | the process is executed instead |
+//! | or fork and exec, with its descriptors named in one variable | parent | the start fails with the reason |
+//! | hand its pidfd to the [watch] | parent | the process is killed and collected, the start fails |
+//! | run up to [`init`], if executed; read the boot message, arm the lifeline | worker | the watch sees the end and releases the parent |
+//! | take its ends of the connection, greet ([`crate::link`]) | worker | the same; after [`START_TIMEOUT`] the watch kills it |
 //! | compare fingerprints | parent | the worker is killed, the start fails |
 //!
 //! # How it ends with its parent
 //!
-//! The parent holds one end of the lifeline, and a thread of the worker waits on the other and on a
-//! pidfd of the parent. Whichever way the parent ends, the kernel closes its descriptors and the
-//! worker kills itself, whatever its other threads are doing. A worker that is stopped cannot: it
-//! is killed by the kernel, since the thread that started it has ended ([`nursery`]). A worker that
-//! is a parent takes its own along.
+//! The parent holds one end of the lifeline, and the worker has armed the other: when nobody has the
+//! parent's end any more the kernel kills the worker, whatever its threads are doing, and stopped
+//! ones too ([`crate::os::lifeline`]). Besides, it kills a worker when the thread has ended that
+//! started it, or whose child it was made ([`nursery`]): a copy of the parent, forked without an
+//! exec, may still hold the lifeline. A worker that is a parent takes its own along.
 
 mod birth;
 mod child;
@@ -29,10 +30,14 @@ mod panic;
 mod serve;
 mod builder;
 mod handle;
+mod method;
 mod watch;
 mod stderr;
 mod tail;
 mod nursery;
+mod request;
+mod server;
+mod template;
 mod thread;
 mod worker;
 #[cfg(test)]
@@ -46,6 +51,7 @@ pub(crate) use child::{Child, Death, Exit};
 pub use handle::Process;
 pub use info::{ProcessInfo, active_children, cpu_count, current};
 pub(crate) use launch::{LaunchSpec, Role, check_name};
+pub use method::StartMethod;
 pub(crate) use report::{Answer, Answers, Who, not_encoded, short_life};
 pub(crate) use serve::run_here;
 pub(crate) use thread::start_thread;

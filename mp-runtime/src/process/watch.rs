@@ -17,7 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Child;
 use super::stderr::{self, FORWARD_PATIENCE, FORWARD_ROUNDS};
-use crate::os::{self, thread::PerProcess};
+use crate::os::{self, pidfd::PidFd, thread::PerProcess};
 
 /// The epoll data of the event that only wakes the thread; children are numbered from 1.
 const WAKE: u64 = 0;
@@ -31,6 +31,8 @@ struct Watch {
 #[derive(Default)]
 struct State {
     children: HashMap<u64, Arc<Child>>,
+    /// Processes that serve the library: their ids. They are collected, and nobody is told.
+    servants: HashMap<u64, (u32, Arc<PidFd>)>,
     timers: BinaryHeap<Timer>,
     last_key: u64,
 }
@@ -96,15 +98,43 @@ pub(super) fn add(child: &Arc<Child>) -> io::Result<()> {
     Ok(())
 }
 
+/// Collects a process that serves the library when it has ended.
+pub(super) fn collect(id: u32, pidfd: &Arc<PidFd>) -> io::Result<()> {
+    let watch = watch()?;
+    let mut state = watch.state();
+    state.last_key += 1;
+    let key = state.last_key;
+    let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
+    watch.epoll.add(pidfd.as_fd(), event)?;
+    state.servants.insert(key, (id, Arc::clone(pidfd)));
+    Ok(())
+}
+
+/// Whether the child with this id is watched.
+pub(super) fn knows(id: u32) -> bool {
+    watch().is_ok_and(|watch| {
+        let state = watch.state();
+        let mut children = state.children.values();
+        let mut servants = state.servants.values();
+        children.any(|child| child.info().id == id) || servants.any(|(servant, _)| *servant == id)
+    })
+}
+
 /// Calls `call` when `due` has come.
 pub(crate) fn at(due: Instant, call: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let watch = watch()?;
-    watch.state().timers.push(Timer {
+    let mut state = watch.state();
+    let is_next = state.timers.peek().is_none_or(|next| due < next.due);
+    state.timers.push(Timer {
         due,
         call: Box::new(call),
     });
-    // It fails only when so many wake-ups wait that another adds nothing.
-    let _ = watch.wake.write(1);
+    drop(state);
+    if is_next {
+        // It sleeps for longer. This fails only when so many wake-ups wait that another adds
+        // nothing.
+        let _ = watch.wake.write(1);
+    }
     Ok(())
 }
 
@@ -160,7 +190,9 @@ impl Watch {
 
     fn collect(&self, key: u64) {
         let child = self.state().children.get(&key).cloned();
-        let Some(child) = child else { return };
+        let Some(child) = child else {
+            return self.collect_servant(key);
+        };
         // If waiting fails the process has ended all the same: the pidfd says so.
         let Some(status) = child.pidfd().try_wait().unwrap_or(Some(None)) else {
             return;
@@ -168,6 +200,15 @@ impl Watch {
         let _ = self.epoll.delete(child.pidfd().as_fd());
         self.state().children.remove(&key);
         tell_end(&child, status);
+    }
+
+    fn collect_servant(&self, key: u64) {
+        let servant = self.state().servants.get(&key).cloned();
+        let Some((_, pidfd)) = servant else { return };
+        if !matches!(pidfd.try_wait(), Ok(None)) {
+            let _ = self.epoll.delete(pidfd.as_fd());
+            self.state().servants.remove(&key);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use ipc_channel::IpcError;
-use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
+use ipc_channel::ipc::{self, IpcReceiver, IpcSender, OpaqueIpcSender};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use serde::ser::SerializeTuple as _;
 use serde::{Serialize, Serializer};
@@ -93,6 +93,11 @@ impl Outbox {
     pub(crate) fn with_freight(self, freight: Freight) -> Outbox {
         let freight = Some(freight);
         Outbox { freight, ..self }
+    }
+
+    /// A copy, to be carried by a message.
+    pub(super) fn opaque(&self) -> OpaqueIpcSender {
+        self.sender.clone().to_opaque()
     }
 
     /// Whether sending so many bytes may wait for the other side to receive.

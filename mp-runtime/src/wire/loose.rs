@@ -20,7 +20,8 @@ use ipc_channel::ipc::{self, IpcReceiver, IpcSender};
 use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::{Serialize, Serializer};
 
-use super::{Ends, Handles};
+use super::frame::{Inbox, Outbox};
+use super::{Encoder, Ends, Handles};
 use crate::os::packet::{self, Packet, Patience};
 use crate::os::thread::PerProcess;
 use crate::os::{descriptor, uninterrupted};
@@ -78,6 +79,39 @@ impl LooseEnds {
         }
         Ok(regions.len() == self.regions)
     }
+}
+
+/// The descriptors of two ends that another process shall have.
+///
+/// # Errors
+///
+/// If there are too few descriptors.
+pub(crate) fn loosen(inbox: Inbox, outbox: &Outbox) -> io::Result<[OwnedFd; 2]> {
+    let tap = tap()?;
+    let packet = tap.lock().cross(2, 0, |send| {
+        let mut places = Encoder::default();
+        places.ignore_handles();
+        let pushed = places.value(&inbox).and_then(|()| places.value(outbox));
+        pushed.map_err(io::Error::other)?;
+        send()
+    })?;
+    let fds = packet.fds.try_into();
+    fds.map_err(|_| io::Error::other("there are not enough free descriptors"))
+}
+
+/// Whether a short message can be put into `outbox` without waiting; `false` if that cannot be found
+/// out.
+pub(crate) fn has_room(outbox: &Outbox) -> bool {
+    let Ok(tap) = tap() else { return false };
+    let own = Ends {
+        channels: vec![outbox.opaque()],
+        ..Ends::default()
+    };
+    let fds = tap.lock().take_apart(&own);
+    fds.is_ok_and(|fds| {
+        let ready = fds.first().map(packet::readiness);
+        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.to_send))
+    })
 }
 
 impl Handles {

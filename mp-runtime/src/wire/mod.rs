@@ -16,6 +16,7 @@ mod freight;
 mod handles;
 mod lane;
 mod loose;
+mod seat;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +32,8 @@ pub(crate) use frame::{Inbox, Outbox, Silence, connect, prepare};
 pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};
-pub(crate) use loose::LooseEnds;
+pub(crate) use loose::{LooseEnds, has_room, loosen};
+pub(crate) use seat::Seat;
 
 /// How deep values may nest. Each level costs stack on both sides, and the other side may be
 /// hostile; `serde_json` stops at 128.

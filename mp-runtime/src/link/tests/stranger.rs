@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::within;
 use crate::link::message::{self, record_head};
-use crate::link::parent::{Farewell, open};
+use crate::link::parent::{Ending, open};
 use crate::link::{Call, CallHead, Event, Events, Lanes, Link, Report, Status};
 use crate::os::futex;
 use crate::os::memory;
@@ -100,13 +100,28 @@ struct Stranger {
     tail: u64,
 }
 
+/// The kernel has told of its end.
+struct Farewell(Ending, Outbox);
+
+impl Farewell {
+    fn say(self) {
+        let Farewell(ending, outbox) = self;
+        ending.tell();
+        // It waits while the socket is full.
+        thread::spawn(move || {
+            let _ = outbox.send(message::FAREWELL, &[], &[], None);
+        });
+    }
+}
+
 fn meet(pidfd: Arc<PidFd>) -> (Link, Events, Farewell, Stranger) {
     let (lanes, fd) = Lanes::create().expect("there is memory");
     let (_, bytes) = memory::inspect(&fd).expect("it can be asked");
     let page = SharedPage::attach(&fd, bytes - WORDS_BYTES).expect("there is memory");
     let (down, _inbox) = wire::connect().expect("there are descriptors");
     let (outbox, up) = wire::connect().expect("there are descriptors");
-    let (link, events, farewell) = open(lanes, down, up, outbox.clone(), pidfd);
+    let (link, events, ending) = open(lanes, down, up, pidfd);
+    let farewell = Farewell(ending, outbox.clone());
     let stranger = Stranger {
         page,
         outbox,
@@ -366,6 +381,25 @@ fn a_worker_cannot_say_its_own_farewell() {
         assert_eq!(look_at(&report), 1);
         drop(turn);
         assert!(matches!(events.next(), Event::Ended));
+    });
+}
+
+#[test]
+fn a_farewell_is_believed_when_the_kernel_says_so() {
+    within(|| {
+        let mut body = Body::start();
+        let pidfd = body.pidfd();
+        let (_link, events, farewell, mut stranger) = meet(Arc::clone(&pidfd));
+        assert!(!pidfd.has_ended());
+        body.0.kill().expect("it is ours");
+        body.0.wait().expect("it is ours");
+        assert!(pidfd.has_ended());
+        // It may be said before the link is told.
+        stranger.put(&record_head(None, true, 0));
+        let said = stranger.outbox.send(message::FAREWELL, &[], &[], None);
+        said.expect("there is room");
+        assert!(matches!(events.next(), Event::Ended));
+        farewell.say();
     });
 }
 

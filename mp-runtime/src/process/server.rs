@@ -1,0 +1,313 @@
+//! The program's side of its fork server: starts one when it is first needed, asks it for processes,
+//! and makes do without it.
+//!
+//! # States
+//!
+//! | stage | next, at the start of a process |
+//! | --- | --- |
+//! | `Away` | a server is started: `Coming` |
+//! | `Coming`: executed, has not said hello | its hello: `Ready`. It says it is unfit: `Unfit`. It has ended: `Away`, and the next one is started after a pause. Nothing: it stays, and the process is executed |
+//! | `Ready`, with the [`Surroundings`] it was started in | those are others now, it has ended, or does not answer: `Away`. The kernel does not let it fork: `Unfit` |
+//! | `Unfit` | for ever: all processes are executed |
+//!
+//! One thread at a time has the keeper's lock, and with it the socket: one request, one reply.
+//! Nothing here makes a start fail that would not fail by exec: where the server is of no use, the
+//! process is executed.
+//!
+//! # If somebody dies
+//!
+//! | who, and when | what happens |
+//! | --- | --- |
+//! | the server, before it takes a request | to send fails, or the reply is the end of the socket: another one is started and asked, with everything made anew, and after that the process is executed |
+//! | the server, after the fork and before its reply | the same, since the new process may have taken its boot message; and that process is found among the children of this program's [`nursery`] as one that nobody knows, killed and collected ([`collect_lost`]). Its lifeline ends it as well, once the start has been given up |
+//! | the server, stopped or stuck | after [`PATIENCE`] it is killed, and the same |
+//! | the new process, at any time | its parent has its pidfd: as any worker |
+//! | the program | the kernel kills the server with the nursery's thread; if not, its socket ends |
+//!
+//! A child is put on the [`watch`] before the lock is let go, so that whoever looks for lost ones
+//! knows all others.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+
+use super::request::{self, Parts, Reply};
+use super::{birth, nursery, watch};
+use crate::os::environment::{INHERITED_COUNT, STATICS, WORKER_VARIABLE};
+use crate::os::exec::{self, Launch, Stream};
+use crate::os::pidfd::PidFd;
+use crate::os::surroundings::Surroundings;
+use crate::os::thread::{self, PerProcess};
+use crate::os::{descriptor, packet, stderr};
+use crate::sync::statics;
+
+/// How long a start waits for a new server, at most; then it goes on without.
+const WARM_UP: Duration = Duration::from_millis(250);
+/// How long a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is looked for a lost child, and the pause after each look: the list of children leaves
+/// some out if others end while it is read (proc(5)).
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long no other server is started after one that did not come to `init`; it doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// ... up to this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A process that the server has made. While its guard is there nobody else asks the server.
+pub(super) struct Born {
+    id: u32,
+    pidfd: PidFd,
+    keeper: Guard,
+}
+
+impl Born {
+    pub(super) fn into_parts(self) -> (u32, PidFd, impl Drop) {
+        (self.id, self.pidfd, self.keeper)
+    }
+}
+
+type Guard = MutexGuard<'static, Keeper>;
+
+/// Who has the server.
+struct Keeper {
+    stage: Stage,
+    /// So many in a row have not come.
+    failures: u32,
+    /// No server is started before.
+    not_before: Option<Instant>,
+}
+
+enum Stage {
+    Away,
+    Coming(Server),
+    Ready(Server),
+    Unfit,
+}
+
+struct Server {
+    socket: OwnedFd,
+    pidfd: Arc<PidFd>,
+    surroundings: Surroundings,
+    /// Whether it is one of a test.
+    is_of_test: bool,
+}
+
+/// The one of this process.
+fn keeper() -> Guard {
+    static KEEPER: PerProcess<&'static Mutex<Keeper>> = PerProcess::new();
+    let make = || -> Result<_, std::convert::Infallible> {
+        Ok(&*Box::leak(Box::new(Mutex::new(Keeper {
+            stage: Stage::Away,
+            failures: 0,
+            not_before: None,
+        }))))
+    };
+    let Ok(keeper) = KEEPER.get_or_try_init(make);
+    keeper.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What came of asking for a process.
+pub(super) enum Asked {
+    Born(Born),
+    /// There is no server that could make it, and there is no process.
+    InVain,
+    /// The server ended, or did not answer. If it had made a process that is gone, and what that was
+    /// given may be used up.
+    Lost,
+}
+
+/// Has the server make a process with `parts`.
+///
+/// # Errors
+///
+/// What would keep an exec from succeeding as well.
+pub(super) fn ask(parts: &Parts<BorrowedFd<'_>>, warm_up: Duration) -> io::Result<Asked> {
+    let mut keeper = keeper();
+    let Some(server) = keeper.ready(warm_up.min(WARM_UP)) else {
+        return Ok(Asked::InVain);
+    };
+    let asked = request::send_request(&server.socket, parts);
+    let answered = match asked {
+        // Too many descriptors are on their way, or it has no memory: it has not got it.
+        Err(error) if !packet::is_gone(&error) => return Ok(Asked::InVain),
+        Err(error) => Err(error),
+        Ok(()) => request::receive_reply(&server.socket, Instant::now() + PATIENCE),
+    };
+    match answered {
+        Ok(Reply::Born { id, pidfd: None }) => {
+            exec::forget(id);
+            Err(io::Error::from_raw_os_error(libc::EMFILE))
+        }
+        Ok(Reply::Born {
+            id,
+            pidfd: Some(pidfd),
+        }) => Ok(Asked::Born(Born {
+            id,
+            pidfd: PidFd::from(pidfd),
+            keeper,
+        })),
+        Ok(Reply::Refused(error)) => match error.raw_os_error() {
+            Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
+                keeper.be_unfit(&format!("it may not fork: {error}"));
+                Ok(Asked::InVain)
+            }
+            Some(libc::EMFILE) => Ok(Asked::InVain),
+            _ => Err(error),
+        },
+        Err(_) => {
+            keeper.lose();
+            Ok(Asked::Lost)
+        }
+    }
+}
+
+impl Keeper {
+    /// The server, if there is one that is ready by the end of `warm_up`.
+    fn ready(&mut self, warm_up: Duration) -> Option<&Server> {
+        let is_of_test = birth::entry().is_some();
+        if let Stage::Unfit = self.stage {
+            return None;
+        }
+        let now = Surroundings::of(nursery::thread_id().ok()?).ok()?;
+        let mut deadline = Instant::now();
+        if let Stage::Coming(server) | Stage::Ready(server) = &self.stage
+            && (server.surroundings != now || server.is_of_test != is_of_test)
+        {
+            // Its socket closes, and it ends.
+            self.stage = Stage::Away;
+        }
+        if let Stage::Away = self.stage {
+            if self.not_before.is_some_and(|due| Instant::now() < due) {
+                return None;
+            }
+            self.stage = Stage::Coming(Server::start(now, is_of_test).ok()?);
+            deadline += warm_up;
+        }
+        if let Stage::Coming(server) = &self.stage {
+            match request::receive_hello(&server.socket, deadline) {
+                Ok(Ok(())) => {}
+                Ok(Err(reason)) => {
+                    self.be_unfit(&reason);
+                    return None;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(_) => {
+                    let pause = FIRST_PAUSE * 2_u32.pow(self.failures.min(10));
+                    self.not_before = Instant::now().checked_add(pause.min(LONGEST_PAUSE));
+                    self.failures += 1;
+                    self.stage = Stage::Away;
+                    return None;
+                }
+            }
+            (self.failures, self.not_before) = (0, None);
+            if let Stage::Coming(server) = std::mem::replace(&mut self.stage, Stage::Away) {
+                self.stage = Stage::Ready(server);
+            }
+        }
+        match &self.stage {
+            Stage::Ready(server) => Some(server),
+            _ => None,
+        }
+    }
+
+    /// No server is started any more.
+    fn be_unfit(&mut self, reason: &str) {
+        self.stage = Stage::Unfit;
+        let line = format!("mp: there is no fork server, so processes are executed: {reason}\n");
+        stderr::write_all(line.as_bytes());
+    }
+
+    /// It has ended, or does not answer.
+    fn lose(&mut self) {
+        let Stage::Ready(server) = std::mem::replace(&mut self.stage, Stage::Away) else {
+            return;
+        };
+        let _ = server.pidfd.send_signal(libc::SIGKILL);
+        let _ = descriptor::wait_readable(&[server.pidfd.as_fd()]);
+        // If this fails, a process that was killed in the same moment is collected when the program
+        // ends.
+        let _ = nursery::run(collect_lost);
+    }
+}
+
+impl Server {
+    /// Executes one.
+    fn start(before: Surroundings, is_of_test: bool) -> io::Result<Server> {
+        let (socket, servers_end) = packet::pair()?;
+        let servers_end = descriptor::above_standard(servers_end)?;
+        let statics = statics::to_hand_down().map_err(io::Error::other)?;
+        let statics = statics.map(|region| descriptor::duplicate(region.fd()));
+        let statics = statics.transpose()?;
+        let statics_number = statics.as_ref().map(AsRawFd::as_raw_fd);
+        let mut inherit = [None; INHERITED_COUNT];
+        inherit[0] = Some(servers_end.as_raw_fd());
+        inherit[STATICS] = statics_number;
+        let launch = Launch {
+            args: birth::arguments(birth::entry()),
+            env: vec![(WORKER_VARIABLE.into(), name_descriptors(&inherit).into())],
+            current_dir: None,
+            // What stands before `init` may write: the program itself has written the same.
+            streams: [Stream::Null, Stream::Null, Stream::Null],
+        };
+        let inherit = inherit.into_iter().flatten().collect();
+        let (thread_id, pidfd) = nursery::run(move || {
+            let id = launch.start(inherit)?;
+            let pidfd = PidFd::open(id).inspect_err(|_| exec::forget(id))?;
+            let pidfd = Arc::new(pidfd);
+            watch::collect(id, &pidfd).inspect_err(|_| exec::forget(id))?;
+            Ok((thread::own_id(), pidfd))
+        })?;
+        let surroundings = Surroundings::of(thread_id)?;
+        if surroundings != before {
+            return Err(io::Error::other("the surroundings are changing"));
+        }
+        Ok(Server {
+            socket,
+            pidfd,
+            surroundings,
+            is_of_test,
+        })
+    }
+}
+
+/// What the variable of a worker says of the descriptors that it inherits.
+pub(super) fn name_descriptors(fds: &[Option<i32>; INHERITED_COUNT]) -> String {
+    fds.map(|fd| fd.map_or("-".to_owned(), |fd| fd.to_string()))
+        .join(",")
+}
+
+/// Kills and collects the children of this thread, the nursery's, that nobody knows: their server
+/// was killed before it could tell of them.
+fn collect_lost() -> io::Result<()> {
+    for _ in 0..LOOKS {
+        for id in children()? {
+            if watch::knows(id) {
+                continue;
+            }
+            // From here on the id is its. Whoever is no child any more was collected.
+            let Ok(pidfd) = PidFd::open(id) else { continue };
+            if children()?.contains(&id) && !watch::knows(id) {
+                let _ = pidfd.send_signal(libc::SIGKILL);
+                let _ = descriptor::wait_readable(&[pidfd.as_fd()]);
+                let _ = pidfd.try_wait();
+                return Ok(());
+            }
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// The children of this thread.
+fn children() -> io::Result<Vec<u32>> {
+    let all = fs::read_to_string("/proc/thread-self/children")?;
+    Ok(all
+        .split_whitespace()
+        .filter_map(|id| id.parse().ok())
+        .collect())
+}

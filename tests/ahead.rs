@@ -1,0 +1,193 @@
+//! Calls that a worker has before it has come to them.
+
+mod watchdog;
+
+use std::time::Duration;
+
+use mp::{ErrorKind, Pool, Task};
+
+use watchdog::{until, within};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What a step does besides counting.
+const NOTHING: u32 = 0;
+const WAIT: u32 = 1;
+const DIE: u32 = 2;
+
+mp::shared! {
+    /// How many wait, and whether they may go on.
+    static STEPS: u64 = 0;
+    static IS_OPEN: bool = false;
+}
+
+/// A function of plain numbers, so that its calls are light.
+#[mp::process_fn]
+fn step(number: u32, what: u32) -> (u32, u32) {
+    match what {
+        WAIT => {
+            STEPS
+                .update(|steps| *steps += 1)
+                .expect("nobody dies with it");
+            until(|| IS_OPEN.get().expect("nobody dies with it"));
+        }
+        DIE => std::process::abort(),
+        _ => {}
+    }
+    (number, std::process::id())
+}
+
+/// A pool that knows that a step is short.
+fn pool(workers: usize) -> Pool {
+    let pool = Pool::new(workers).expect("a pool can be started");
+    for _ in 0..20 {
+        let tasks: Vec<_> = (0..200)
+            .map(|number| submit(&pool, number, NOTHING))
+            .collect();
+        for task in tasks {
+            task.join().expect("it works");
+        }
+    }
+    pool
+}
+
+fn submit(pool: &Pool, number: u32, what: u32) -> Task<(u32, u32)> {
+    pool.submit(step, (number, what)).expect("it is open")
+}
+
+fn wait_until_one_waits() {
+    until(|| STEPS.get().expect("nobody dies with it") == 1);
+}
+
+fn open() {
+    IS_OPEN.set(true).expect("nobody dies with it");
+}
+
+#[mp::test]
+fn what_stands_behind_a_long_call_runs_elsewhere() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        let long = submit(&pool, 0, WAIT);
+        let rest: Vec<_> = (1..500)
+            .map(|number| submit(&pool, number, NOTHING))
+            .collect();
+        for (number, task) in (1..).zip(rest) {
+            assert_eq!(task.join().expect("it works").0, number);
+        }
+        wait_until_one_waits();
+        assert!(!long.is_finished());
+        open();
+        assert_eq!(long.join().expect("it works").0, 0);
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::test]
+fn a_death_fails_the_call_that_was_running_and_none_behind_it() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        for round in 0..20 {
+            let dying = 10 + round * 7;
+            let what = |number| if number == dying { DIE } else { NOTHING };
+            let tasks: Vec<_> = (0..300)
+                .map(|number| submit(&pool, number, what(number)))
+                .collect();
+            for (number, task) in (0..).zip(tasks) {
+                match task.join() {
+                    Ok((own, _)) => assert!(own == number && number != dying),
+                    Err(error) => {
+                        assert_eq!((number, error.kind()), (dying, ErrorKind::Died), "{error}");
+                    }
+                }
+            }
+        }
+        let stats = pool.stats();
+        assert_eq!((stats.queued, stats.running, stats.failed), (0, 0, 20));
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::test]
+fn a_call_that_is_cancelled_before_its_worker_comes_to_it_harms_no_other() {
+    within(LIMIT, || {
+        let pool = pool(1);
+        let before = pool.workers()[0].id;
+        let long = submit(&pool, 0, WAIT);
+        let mut rest: Vec<_> = (1..50)
+            .map(|number| submit(&pool, number, NOTHING))
+            .collect();
+        wait_until_one_waits();
+        let cancelled = rest.remove(20);
+        assert!(cancelled.cancel());
+        let error = cancelled.join().expect_err("it never ran");
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        open();
+        for task in [long].into_iter().chain(rest) {
+            assert_eq!(task.join().expect("it works").1, before);
+        }
+        assert_eq!(pool.stats().restarts, 0);
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::test]
+fn a_running_call_is_cancelled_and_what_stands_behind_it_runs() {
+    within(LIMIT, || {
+        let pool = pool(1);
+        let long = submit(&pool, 0, WAIT);
+        let rest: Vec<_> = (1..50)
+            .map(|number| submit(&pool, number, NOTHING))
+            .collect();
+        wait_until_one_waits();
+        assert!(long.cancel());
+        assert_eq!(
+            long.join().expect_err("it was stopped").kind(),
+            ErrorKind::Cancelled
+        );
+        for (number, task) in (1..).zip(rest) {
+            assert_eq!(task.join().expect("it works").0, number);
+        }
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::test]
+fn a_worker_that_may_run_few_calls_gets_no_more_ahead() {
+    within(LIMIT, || {
+        let pool = Pool::builder().workers(2).max_tasks_per_worker(7).build();
+        let pool = pool.expect("a pool can be started");
+        let tasks: Vec<_> = (0..1000)
+            .map(|number| submit(&pool, number, NOTHING))
+            .collect();
+        let mut calls = std::collections::HashMap::<u32, u32>::new();
+        for task in tasks {
+            *calls.entry(task.join().expect("it works").1).or_default() += 1;
+        }
+        assert!(calls.values().all(|&count| count <= 7), "{calls:?}");
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::test]
+fn many_threads_get_their_own_results() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let pool = &pool;
+                scope.spawn(move || {
+                    for round in 0..200 {
+                        let number = thread * 1000 + round;
+                        let called = pool.apply(step, (number, NOTHING)).expect("it works");
+                        assert_eq!(called.0, number);
+                        let tasks = [0, 1, 2].map(|more| submit(pool, number + more, NOTHING));
+                        for (more, task) in (0..).zip(tasks) {
+                            assert_eq!(task.join().expect("it works").0, number + more);
+                        }
+                    }
+                });
+            }
+        });
+        pool.join().expect("nothing is wrong");
+    });
+}
