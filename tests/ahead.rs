@@ -10,29 +10,33 @@ use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a step does besides counting.
+/// What a step does; anything else is the gate at which it waits.
 const NOTHING: u32 = 0;
-const WAIT: u32 = 1;
-const DIE: u32 = 2;
+const DIE: u32 = 1;
+
+/// The gates at which steps wait: each test has its own.
+const BEHIND: u32 = 10;
+const CANCELLED: u32 = 11;
+const STOPPED: u32 = 12;
 
 mp::shared! {
-    /// How many wait, and whether they may go on.
-    static STEPS: u64 = 0;
-    static IS_OPEN: bool = false;
+    /// How many have come to each gate, and whether they may go on.
+    static STEPS: [u64; 16] = [0; 16];
+    static IS_OPEN: [bool; 16] = [false; 16];
 }
 
 /// A function of plain numbers, so that its calls are light.
 #[mp::process_fn]
 fn step(number: u32, what: u32) -> (u32, u32) {
     match what {
-        WAIT => {
-            STEPS
-                .update(|steps| *steps += 1)
-                .expect("nobody dies with it");
-            until(|| IS_OPEN.get().expect("nobody dies with it"));
-        }
+        NOTHING => {}
         DIE => std::process::abort(),
-        _ => {}
+        gate => {
+            let gate = gate as usize;
+            let come = STEPS.update(|steps| steps[gate] += 1);
+            come.expect("nobody dies with it");
+            until(|| IS_OPEN.get().expect("nobody dies with it")[gate]);
+        }
     }
     (number, std::process::id())
 }
@@ -55,28 +59,29 @@ fn submit(pool: &Pool, number: u32, what: u32) -> Task<(u32, u32)> {
     pool.submit(step, (number, what)).expect("it is open")
 }
 
-fn wait_until_one_waits() {
-    until(|| STEPS.get().expect("nobody dies with it") == 1);
+fn wait_until_one_waits_at(gate: u32) {
+    until(|| STEPS.get().expect("nobody dies with it")[gate as usize] == 1);
 }
 
-fn open() {
-    IS_OPEN.set(true).expect("nobody dies with it");
+fn open(gate: u32) {
+    let opened = IS_OPEN.update(|are_open| are_open[gate as usize] = true);
+    opened.expect("nobody dies with it");
 }
 
 #[mp::test]
 fn what_stands_behind_a_long_call_runs_elsewhere() {
     within(LIMIT, || {
         let pool = pool(2);
-        let long = submit(&pool, 0, WAIT);
+        let long = submit(&pool, 0, BEHIND);
         let rest: Vec<_> = (1..500)
             .map(|number| submit(&pool, number, NOTHING))
             .collect();
         for (number, task) in (1..).zip(rest) {
             assert_eq!(task.join().expect("it works").0, number);
         }
-        wait_until_one_waits();
+        wait_until_one_waits_at(BEHIND);
         assert!(!long.is_finished());
-        open();
+        open(BEHIND);
         assert_eq!(long.join().expect("it works").0, 0);
         pool.join().expect("nothing is wrong");
     });
@@ -112,16 +117,16 @@ fn a_call_that_is_cancelled_before_its_worker_comes_to_it_harms_no_other() {
     within(LIMIT, || {
         let pool = pool(1);
         let before = pool.workers()[0].id;
-        let long = submit(&pool, 0, WAIT);
+        let long = submit(&pool, 0, CANCELLED);
         let mut rest: Vec<_> = (1..50)
             .map(|number| submit(&pool, number, NOTHING))
             .collect();
-        wait_until_one_waits();
+        wait_until_one_waits_at(CANCELLED);
         let cancelled = rest.remove(20);
         assert!(cancelled.cancel());
         let error = cancelled.join().expect_err("it never ran");
         assert_eq!(error.kind(), ErrorKind::Cancelled);
-        open();
+        open(CANCELLED);
         for task in [long].into_iter().chain(rest) {
             assert_eq!(task.join().expect("it works").1, before);
         }
@@ -134,11 +139,11 @@ fn a_call_that_is_cancelled_before_its_worker_comes_to_it_harms_no_other() {
 fn a_running_call_is_cancelled_and_what_stands_behind_it_runs() {
     within(LIMIT, || {
         let pool = pool(1);
-        let long = submit(&pool, 0, WAIT);
+        let long = submit(&pool, 0, STOPPED);
         let rest: Vec<_> = (1..50)
             .map(|number| submit(&pool, number, NOTHING))
             .collect();
-        wait_until_one_waits();
+        wait_until_one_waits_at(STOPPED);
         assert!(long.cancel());
         assert_eq!(
             long.join().expect_err("it was stopped").kind(),
