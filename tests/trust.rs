@@ -4,10 +4,15 @@ mod programs;
 mod watchdog;
 
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::RawFd;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use mp::{Builder, Pool};
+use mp::{Builder, Pool, TaskOptions};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use programs::{Directory, Program, say};
 use watchdog::{until, within};
@@ -167,4 +172,123 @@ fn is_unreachable(line: &str) -> bool {
     line.split_whitespace().nth(7).is_none_or(|path| {
         path.starts_with('@') || !fs::exists(path).unwrap_or(false) || !path.contains("mp-test")
     })
+}
+
+/// What it was given, who ran it, and a sum over both, which random bytes do not have.
+type Signed = (u64, u32, u64);
+
+fn sum(number: u64, id: u32) -> u64 {
+    // Fibonacci hashing (Knuth, 6.4), twice.
+    let once = (number ^ u64::from(id) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (once ^ once >> 29).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[mp::process_fn]
+fn signed(number: u64) -> Signed {
+    let id = std::process::id();
+    (number, id, sum(number, id))
+}
+
+/// Where the memory that this process shares with others is mapped.
+fn shared_mappings() -> Vec<(u64, u64)> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("there is /proc");
+    let shared = maps.lines().filter(|line| line.contains("memfd:mp"));
+    let ranges = shared.filter_map(|line| line.split_once(' ')?.0.split_once('-'));
+    let address = |text| u64::from_str_radix(text, 16).expect("it is a number");
+    ranges
+        .map(|(start, end)| (address(start), address(end)))
+        .collect()
+}
+
+/// Writes random words over all that its process shares with its parent, from now on.
+#[mp::process_fn]
+fn scribble(directory: PathBuf) -> u32 {
+    let id = std::process::id();
+    fs::write(directory.join(id.to_string()), "").expect("a file can be made");
+    let mappings = shared_mappings();
+    assert!(!mappings.is_empty(), "it shares memory with its parent");
+    std::thread::spawn(move || {
+        let memory = fs::File::options().write(true).open("/proc/self/mem");
+        let memory = memory.expect("its own memory can be written to");
+        let random = RandomState::new();
+        for step in 0_u64.. {
+            let word = random.hash_one(step);
+            for &(start, end) in &mappings {
+                // Mostly the words at the beginning, which say how things stand.
+                let bytes = match step % 4 {
+                    0 => end - start,
+                    _ => 1024,
+                };
+                let place = start + random.hash_one(!step) % (bytes / 8) * 8;
+                let bytes = match step % 3 {
+                    0 => word.to_le_bytes(),
+                    1 => (word % (1 << 17)).to_le_bytes(),
+                    _ => (word % 16).to_le_bytes(),
+                };
+                let _ = memory.write_at(&bytes, place);
+            }
+            if step % 64 == 0 {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+    });
+    id
+}
+
+#[mp::test]
+fn promise_26_a_worker_that_scribbles_over_what_it_shares_harms_itself_alone() {
+    within(LIMIT, || {
+        let directory = Directory::new();
+        let is_scribbler = |id: u32| directory.path().join(id.to_string()).exists();
+        let pool = Pool::new(3).expect("a pool can be started");
+        // With and without a time limit: what has none goes to workers that have other calls.
+        for limit in [None, Some(Duration::from_secs(1)), None, None] {
+            let options = match limit {
+                Some(limit) => TaskOptions::new().timeout(limit),
+                None => TaskOptions::new(),
+            };
+            let some = pool.with(options);
+            let path = directory.path().to_path_buf();
+            let scribbler = some.submit(scribble, (path,)).expect("it is open");
+            let tasks: Vec<_> = (0..300)
+                .map(|number| some.submit(signed, (number,)).expect("it is open"))
+                .collect();
+            let mut honest = 0;
+            for (number, task) in (0..).zip(tasks) {
+                while !task.wait_timeout(Duration::from_millis(300)) {
+                    // It has written over what would tell it what to do: as one that is stuck.
+                    for worker in pool.workers() {
+                        if is_scribbler(worker.id) {
+                            let _ = kill(Pid::from_raw(worker.id as i32), Signal::SIGKILL);
+                        }
+                    }
+                }
+                // What such a worker says itself is worth nothing, and may be an error.
+                match task.join() {
+                    Ok((given, id, sum_of)) if sum_of == sum(given, id) && !is_scribbler(id) => {
+                        assert_eq!(given, number, "the result of another item");
+                        honest += 1;
+                    }
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            assert!(honest > 0, "others have done something");
+            let _ = scribbler.join();
+        }
+        for worker in pool.workers() {
+            if is_scribbler(worker.id) {
+                let _ = kill(Pid::from_raw(worker.id as i32), Signal::SIGKILL);
+            }
+        }
+        // It goes on as if nothing had been. What was in the air may die with the last of them.
+        until(|| {
+            (0..)
+                .zip(pool.map(signed, 0..100).into_iter().flatten())
+                .filter(|(number, (given, ..))| number == given)
+                .count()
+                == 100
+        });
+        pool.close();
+        pool.join().expect("it ends in order");
+    });
 }

@@ -1,4 +1,4 @@
-//! Models of the primitives of `sync` and of the rings of `channel`: loom runs each through all orders of its steps, up to a
+//! Models of the primitives of `sync`, of the rings of `channel`, and of those of `link` with their bells: loom runs each through all orders of its steps, up to a
 //! bound of preemptions, and through all values that the memory model lets a load see.
 //!
 //! The sources are compiled here once more, word for word, over atomics, futexes, names, memory and a
@@ -8,6 +8,8 @@
 //! - a ring has eight units, of which three are there at the beginning (`channel/bounds.rs`). Its
 //!   memory tells of units that are used without being there, and of bytes that are written while
 //!   somebody else looks (`shm/expanse.rs`);
+//! - the rings of links are of a few bytes (`link/models.rs`), in memory that tells of the same
+//!   (`os/shared_page.rs`);
 //! - a `SeqCst` access is modelled as one between two fences, since loom takes it for `AcqRel`
 //!   (`sync/atomic.rs`). That is somewhat stronger than the language says, and what both processors do;
 //! - a futex is one of two: it wakes at once, as if a slice had passed, which is how the living
@@ -29,6 +31,7 @@ mod os;
 mod shm;
 mod sync;
 mod channel;
+mod link;
 mod models;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

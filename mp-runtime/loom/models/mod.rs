@@ -15,20 +15,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::cell::UnsafeCell;
 use loom::model::Builder;
 
+use crate::link;
 use crate::os::clock;
 use crate::os::futex::{self, Sleep};
 use crate::os::identity;
 use crate::sync::atomic;
 
 /// The models of a file, by name.
-type Models = &'static [(&'static str, fn())];
+pub(crate) type Models = &'static [(&'static str, fn())];
 
 macro_rules! models {
     ($($name:ident)*) => {
-        pub(super) const MODELS: super::Models = &[$((stringify!($name), $name)),*];
+        pub(crate) const MODELS: crate::models::Models = &[$((stringify!($name), $name)),*];
     };
 }
-use models;
+pub(crate) use models;
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
@@ -41,6 +42,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
         once::MODELS,
         barrier::MODELS,
         ring::MODELS,
+        link::models::MODELS,
     ];
     files.into_iter().flatten()
 }
@@ -52,10 +54,10 @@ pub(crate) const FAILING: &[&str] = &[];
 pub(crate) static ORDER_COUNT: AtomicU64 = AtomicU64::new(0);
 
 /// As many steps as a thread wants.
-const FOREVER: u32 = u32::MAX;
+pub(crate) const FOREVER: u32 = u32::MAX;
 
 /// Runs a model in which what ends a sleep is this.
-fn check(sleep: Sleep, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check(sleep: Sleep, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     futex::set_sleep(sleep);
     clock::set_pace(0);
     explore(preemptions, model);

@@ -17,14 +17,17 @@ pub(crate) enum Sleep {
     Wake,
 }
 
+/// Who sleeps as anything.
+const ANY: u32 = u32::MAX;
+
 thread_local! {
     static SLEEP: Cell<Sleep> = const { Cell::new(Sleep::Slice) };
 }
 
-/// Who sleeps, in the order they came: each on an address, with a number of its own.
+/// Who sleeps, in the order they came: each on an address, with a number of its own, and as what.
 #[derive(Default)]
 struct Sleepers {
-    asleep: Vec<(usize, u64)>,
+    asleep: Vec<(usize, u64, u32)>,
     next_number: u64,
 }
 
@@ -39,7 +42,9 @@ pub(crate) fn set_sleep(sleep: Sleep) {
 }
 
 pub(crate) fn wait(word: &AtomicU32, expected: u32, _limit: Duration) -> bool {
-    sleep(address_of(word), || word.load(Ordering::SeqCst) == expected)
+    sleep(address_of(word), ANY, || {
+        word.load(Ordering::SeqCst) == expected
+    })
 }
 
 pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
@@ -47,9 +52,19 @@ pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
 }
 
 pub(crate) fn wait_low(word: &AtomicU64, expected: u64, _limit: Duration) -> bool {
-    sleep(address_of(word), || {
+    sleep(address_of(word), ANY, || {
         word.load(Ordering::SeqCst) as u32 == expected as u32
     })
+}
+
+pub(crate) fn wait_as(word: &AtomicU32, expected: u32, _limit: Option<Duration>, kinds: u32) {
+    sleep(address_of(word), kinds, || {
+        word.load(Ordering::SeqCst) == expected
+    });
+}
+
+pub(crate) fn wake_kinds(word: &AtomicU32, kinds: u32) {
+    rouse_kinds(address_of(word), u32::MAX, kinds);
 }
 
 pub(crate) fn wake_low(word: &AtomicU64, count: u32) {
@@ -61,7 +76,7 @@ fn address_of<T>(word: &T) -> usize {
 }
 
 /// Whether its time passed.
-fn sleep(address: usize, is_as_expected: impl Fn() -> bool) -> bool {
+fn sleep(address: usize, kinds: u32, is_as_expected: impl Fn() -> bool) -> bool {
     if SLEEP.get() == Sleep::Slice {
         if is_as_expected() {
             loom::thread::yield_now();
@@ -74,8 +89,8 @@ fn sleep(address: usize, is_as_expected: impl Fn() -> bool) -> bool {
     }
     let number = sleepers.next_number;
     sleepers.next_number += 1;
-    sleepers.asleep.push((address, number));
-    while sleepers.asleep.contains(&(address, number)) {
+    sleepers.asleep.push((address, number, kinds));
+    while sleepers.asleep.contains(&(address, number, kinds)) {
         sleepers = WOKEN.wait(sleepers).expect("nobody dies asleep");
     }
     false
@@ -83,6 +98,11 @@ fn sleep(address: usize, is_as_expected: impl Fn() -> bool) -> bool {
 
 /// How many it woke.
 fn rouse(address: usize, count: u32) -> u32 {
+    rouse_kinds(address, count, ANY)
+}
+
+/// As [`rouse`], of those who sleep as one of these.
+fn rouse_kinds(address: usize, count: u32, kinds: u32) -> u32 {
     identity::step();
     if SLEEP.get() == Sleep::Slice || identity::is_dead() {
         return 0;
@@ -90,7 +110,8 @@ fn rouse(address: usize, count: u32) -> u32 {
     let mut sleepers = lock();
     let mut woken = 0;
     while woken < count {
-        let first = sleepers.asleep.iter().position(|&(at, _)| at == address);
+        let mut asleep = sleepers.asleep.iter();
+        let first = asleep.position(|&(at, _, own)| at == address && own & kinds != 0);
         match first {
             Some(index) => sleepers.asleep.remove(index),
             None => break,

@@ -5,3 +5,4 @@ pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod limit;
 pub(crate) mod shared_fd;
+pub(crate) mod shared_page;

@@ -131,6 +131,20 @@ macro_rules! atomic {
                 self.change(ordering, |before| before | value)
             }
 
+            pub(crate) fn fetch_and(&self, value: $number, ordering: Ordering) -> $number {
+                self.change(ordering, |before| before & value)
+            }
+
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                from: $number,
+                to: $number,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$number, $number> {
+                self.compare_exchange(from, to, success, failure)
+            }
+
             pub(crate) fn compare_exchange(
                 &self,
                 from: $number,

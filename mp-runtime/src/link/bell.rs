@@ -55,6 +55,11 @@ impl Bell<'_> {
         self.0.load(Ordering::SeqCst) & BITS != 0
     }
 
+    /// Whether a sleeper of this kind wants to be woken, in the order of all that is `SeqCst`.
+    pub(super) fn is_surely_wanted_by(self, sleeper: Sleeper) -> bool {
+        self.0.load(Ordering::SeqCst) & sleeper as u32 != 0
+    }
+
     /// Whether a sleeper of this kind wants to be woken; a look that may be a moment old.
     #[inline]
     pub(super) fn is_wanted_by(self, sleeper: Sleeper) -> bool {

@@ -74,7 +74,7 @@ pub(crate) struct Running {
 ///
 /// The worker raises `void` along, so that the two are never far apart when numbers begin again.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Claim<'w>(&'w AtomicU64);
+pub(super) struct Claim<'w>(pub(super) &'w AtomicU64);
 
 impl Claim<'_> {
     /// Begins a call, unless it was taken back.

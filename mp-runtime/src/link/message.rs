@@ -239,7 +239,7 @@ pub(super) const RECORD_HEAD_BYTES: usize = 4;
 
 /// The head of a record. `status` is `None` for one that stands for what comes over the connection.
 #[inline]
-pub(super) fn record_head(
+pub(crate) fn record_head(
     status: Option<Status>,
     is_last: bool,
     payload_bytes: usize,
@@ -414,5 +414,69 @@ impl Report {
             is_last: run.is_last && run.count == 1,
             payload: run.payload.clone(),
         })
+    }
+}
+
+/// Some encoded arguments, and where those of each item end.
+#[cfg(test)]
+pub(crate) struct Listed {
+    pub(crate) bytes: Vec<u8>,
+    ends: Vec<[u8; 4]>,
+    start: usize,
+}
+
+#[cfg(test)]
+impl Listed {
+    /// Those of the first item begin at `start`.
+    pub(crate) fn new(bytes: Vec<u8>, start: usize, ends: &[usize]) -> Listed {
+        let ends = ends.iter().map(|end| (*end as u32).to_le_bytes());
+        let ends = ends.collect();
+        Listed { bytes, ends, start }
+    }
+
+    fn start(&self, item: usize) -> usize {
+        item.checked_sub(1).map_or(self.start, |before| {
+            u32::from_le_bytes(self.ends[before]) as usize
+        })
+    }
+}
+
+#[cfg(test)]
+impl Args for Listed {
+    fn bytes(&self, items: Range<usize>) -> &[u8] {
+        &self.bytes[self.start(items.start)..self.start(items.end)]
+    }
+
+    fn ends(&self, items: Range<usize>) -> (&[u8], u32) {
+        let start = self.start(items.start) as u32;
+        (self.ends[items].as_flattened(), start)
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// All records in `body`, up to one that stands for another.
+    pub(crate) fn of_body(body: Vec<u8>) -> Option<Report> {
+        let (runs, _) = Report::read(&body)?;
+        let bundle = Bundle::of_many(Reply::new(body, None));
+        Some(Report { bundle, runs })
+    }
+
+    /// Each of the records.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        for run in &self.runs {
+            let mut at = run.at;
+            for number in 1..=run.count {
+                let (payload, next) = self.bundle.payload_at(at);
+                at = next;
+                records.push(Record {
+                    status: run.status,
+                    is_last: run.is_last && number == run.count,
+                    payload,
+                });
+            }
+        }
+        records
     }
 }

@@ -3,6 +3,8 @@
 //! process, of which the rest of this page is; one that is a thread of this process has a
 //! [`mailbox`] behind the same names.
 //!
+//! Why it holds, the orderings and a sketch of the proofs, is in `README.md` beside this file.
+//!
 //! # Two lanes
 //!
 //! Plain bytes go through two [rings](ring) in memory that the two share ([`lanes`]), without a
@@ -72,6 +74,8 @@ pub(crate) use handshake::{Greeting, Offer};
 pub(crate) use lanes::{Lanes, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Args, Bundle, Call, CallHead, Record, Report, Run, Status};
+#[cfg(test)]
+pub(crate) use message::{Listed, record_head};
 pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};
 pub(crate) use spin::Spinner;
 pub(crate) use worker::{Chunk, WorkerEnd};

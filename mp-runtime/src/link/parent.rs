@@ -69,6 +69,12 @@ struct Receiver {
     rest: Vec<u8>,
     /// The next record comes over the connection.
     is_apart: Option<Announced>,
+    /// Why nothing more is taken: what came made no sense. Whoever finds that may not be the keeper,
+    /// who is to hear of it all the same.
+    nonsense: Option<String>,
+    /// The ring was looked at after the worker had ended. What others, who have the memory from it,
+    /// put in later is not taken.
+    is_final: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -154,6 +160,8 @@ pub(crate) fn open(
         inbox,
         rest: Vec::new(),
         is_apart: None,
+        nonsense: None,
+        is_final: false,
     };
     let duct = Arc::new(Duct {
         writer: Mutex::new(lanes.down_writer()),
@@ -298,10 +306,12 @@ impl Link {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return None,
         };
-        if receiver.is_apart.is_some() || !receiver.has_some() {
+        // When the worker has ended the keeper alone takes what is left: who looks only now may take
+        // it for what the next worker of the same place has done.
+        if !receiver.has_records() || duct.has_ended.load(Ordering::SeqCst) {
             return None;
         }
-        match receiver.take(&duct.lanes) {
+        match receiver.take(&duct.lanes, false) {
             Ok(Some(report)) => {
                 if receiver.is_apart.is_some() {
                     self.wake_keeper();
@@ -330,7 +340,7 @@ impl Link {
     pub(crate) fn leave_to_keeper(&self) {
         if let Way::Process(duct) = &self.0 {
             let bell = duct.lanes.up_bell();
-            if !bell.is_wanted_by(Sleeper::Keeper) {
+            if !bell.is_surely_wanted_by(Sleeper::Keeper) {
                 bell.want(Sleeper::Keeper);
                 if duct.has_news() {
                     bell.wake(Sleeper::Keeper);
@@ -463,7 +473,7 @@ impl Duct {
     /// Whether there is something for the keeper, or somebody else is about to take it.
     fn has_news(&self) -> bool {
         let has_some = match self.receiver.try_lock() {
-            Ok(receiver) => receiver.has_some() || receiver.is_apart.is_some(),
+            Ok(receiver) => receiver.has_some(),
             Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => true,
         };
         has_some || self.has_ended.load(Ordering::SeqCst)
@@ -472,9 +482,14 @@ impl Duct {
     /// Whether there is something for others than the keeper.
     fn has_records(&self) -> bool {
         match self.receiver.try_lock() {
-            Ok(receiver) => receiver.is_apart.is_none() && receiver.has_some(),
+            Ok(receiver) => receiver.has_records() && !self.has_ended.load(Ordering::SeqCst),
             Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => false,
         }
+    }
+
+    /// Whether the worker has surely ended: it could say its farewell itself.
+    fn is_over(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst) || self.pidfd.has_ended()
     }
 
     /// Waits for what comes over the connection.
@@ -489,7 +504,7 @@ impl Duct {
             Err(Silence::Broken(reason)) => return Err(reason),
         };
         match message.kind {
-            message::FAREWELL => Ok(Apartment::Farewell),
+            message::FAREWELL if self.is_over() => Ok(Apartment::Farewell),
             message::LARGE_RECORD => {
                 receiver.is_apart = None;
                 take_in(message.body, message.handles, apart)
@@ -508,19 +523,42 @@ enum Apartment {
 }
 
 impl Receiver {
-    /// Whether there are records.
+    /// Whether there is something for the keeper.
     fn has_some(&self) -> bool {
+        self.is_apart.is_some() || self.nonsense.is_some() || self.has_bytes()
+    }
+
+    /// Whether there is something for others as well.
+    fn has_records(&self) -> bool {
+        self.is_apart.is_none() && self.nonsense.is_none() && self.has_bytes()
+    }
+
+    fn has_bytes(&self) -> bool {
         !self.rest.is_empty() || !self.reader.is_empty()
     }
 
     /// Takes what is in the ring, up to a record that stands for another. `None` if the next one is
     /// such, or there is nothing.
-    fn take(&mut self, lanes: &Lanes) -> Result<Option<Report>, String> {
+    fn take(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Report>, String> {
+        if let Some(reason) = &self.nonsense {
+            return Err(reason.clone());
+        }
+        let taken = self.take_some(lanes, has_ended);
+        if let Err(reason) = &taken {
+            self.nonsense = Some(reason.clone());
+        }
+        taken
+    }
+
+    fn take_some(&mut self, lanes: &Lanes, has_ended: bool) -> Result<Option<Report>, String> {
         if self.is_apart.is_some() {
             return Ok(None);
         }
         let mut body = std::mem::take(&mut self.rest);
         if body.is_empty() {
+            if std::mem::replace(&mut self.is_final, has_ended) {
+                return Ok(None);
+            }
             let taken = self.reader.take(&mut body);
             lanes.room_bell().ring();
             if taken.map_err(|_| "its ring has more in it than it can have")? == 0 {
@@ -592,7 +630,7 @@ impl Events {
         };
         let has_ended = duct.has_ended.load(Ordering::SeqCst);
         let mut receiver = duct.receiver();
-        let report = match receiver.take(&duct.lanes) {
+        let report = match receiver.take(&duct.lanes, has_ended) {
             Err(reason) => return Some(Event::Broken(reason)),
             Ok(Some(report)) => Some(report),
             Ok(None) => match receiver.is_apart {
@@ -600,7 +638,10 @@ impl Events {
                 Some(apart) => match duct.receive(&mut receiver, apart) {
                     Ok(Apartment::Report(report)) => Some(report),
                     Ok(Apartment::Farewell) => return Some(Event::Ended),
-                    Err(reason) => return Some(Event::Broken(reason)),
+                    Err(reason) => {
+                        receiver.nonsense = Some(reason.clone());
+                        return Some(Event::Broken(reason));
+                    }
                 },
             },
         };

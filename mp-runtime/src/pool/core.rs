@@ -478,10 +478,8 @@ impl Core {
         let (ended, doomed) = state.life.cancel(job, &self.not_wanted(job));
         let any = ended.counts() != (0, 0) || !doomed.is_empty();
         for (slot, call) in doomed {
-            if let Some(worker) = &state.slots[slot].worker
-                && may_run(&begun, slot, call)
-            {
-                worker.kill();
+            if may_run(&begun, slot, call) {
+                state.slots[slot].kill();
             }
         }
         self.settle(state, ended.into());

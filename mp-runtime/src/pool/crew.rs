@@ -244,9 +244,7 @@ impl Core {
     pub(super) fn ready(self: &Arc<Self>, index: usize, link: Arc<Link>) {
         let mut state = self.state();
         let slot = &mut state.slots[index];
-        slot.is_dismissed = false;
-        slot.link = Some(link);
-        slot.stage = Stage::Ready;
+        slot.welcome(link);
         slot.tasks_left = self.config.max_tasks;
         state.arrives(index);
         let slot = &mut state.slots[index];
@@ -278,7 +276,7 @@ impl Core {
         });
         if let Some(reason) = progress.nonsense {
             life.doom(index, Doom::Broken(reason.into()));
-            worker.kill();
+            slots[index].kill();
         }
         let mut aftermath = Aftermath::default();
         if let (Some(ended), true) = (progress.ended.last(), progress.items > 0) {
@@ -329,7 +327,7 @@ impl Core {
             );
             if let Some(loss) = loss {
                 has_begun = loss.has_begun;
-                aftermath = loss.ended.into();
+                aftermath.ended = loss.ended;
             }
         }
         self.notify();
@@ -339,7 +337,9 @@ impl Core {
 
     /// A slot's worker sent what makes no sense, and is about to be killed.
     pub(super) fn broken(&self, index: usize, reason: String) {
-        self.state().life.doom(index, Doom::Broken(reason));
+        let mut state = self.state();
+        state.life.doom(index, Doom::Broken(reason));
+        state.slots[index].kill();
     }
 
     /// The thread of a slot has ended, or there is none. With a failure, a bug ended it.
@@ -370,7 +370,7 @@ impl Core {
                 |hand| Who::runs(&title, worker.info(), hand.job.function),
                 |_, _, who| who.left_out(),
             );
-            aftermath.ended.extend(loss.map(|loss| loss.ended));
+            aftermath.ended = loss.map(|loss| loss.ended).unwrap_or_default();
         }
         if state.live_slots == 0 && state.phase < Phase::Closed && state.failure.is_none() {
             // Nothing is left that could run anything, without an orderly end.

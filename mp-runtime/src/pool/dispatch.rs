@@ -44,7 +44,8 @@ impl State {
     /// Whether a worker that is wanted has nothing to do.
     pub(super) fn has_idle(&mut self) -> bool {
         while let Some(&index) = self.idle.last() {
-            if self.is_idle(index) && self.is_wanted(index) {
+            let is_doomed = self.slots.get(index).is_some_and(|slot| slot.is_doomed);
+            if self.is_idle(index) && self.is_wanted(index) && !is_doomed {
                 return true;
             }
             self.idle.pop();
@@ -78,7 +79,8 @@ impl State {
     fn takes_more(&mut self, index: usize) -> bool {
         let count = self.life.hand_count(index);
         let slot = &self.slots[index];
-        if !slot.is_light || !slot.has_worker() || !self.is_wanted(index) || slot.is_used_up() {
+        let is_going_on = slot.has_worker() && !slot.is_doomed && !slot.is_used_up();
+        if !slot.is_light || !is_going_on || !self.is_wanted(index) {
             return false;
         }
         let Some(first) = self.life.hand(index) else {

@@ -40,7 +40,8 @@
 //! - if none was running, all of them wait again, [`MAX_UNSTARTED`] times, so that arguments that
 //!   kill their receiver come to an end;
 //! - of a job that was cancelled all of them end with that error;
-//! - the hands behind the first one wait again: it had not begun with them.
+//! - the hands behind the first one wait again: it had not begun with them, or did not say so. What
+//!   nobody wants of them ends.
 
 #[cfg(test)]
 mod tests;
@@ -174,7 +175,7 @@ pub(super) struct Progress {
 
 /// What a death did.
 pub(super) struct Loss {
-    pub(super) ended: Ended,
+    pub(super) ended: Few<Ended>,
     /// Whether the worker had begun with what it had.
     pub(super) has_begun: bool,
 }
@@ -444,13 +445,28 @@ impl Life {
         &mut self,
         slot: usize,
         running: Option<Running>,
-        who: impl FnOnce(&Hand) -> Who,
+        who: impl Fn(&Hand) -> Who,
         failure: impl FnOnce(Option<&Doom>, bool, Who) -> Error,
     ) -> Option<Loss> {
         let hands = self.hands.get_mut(slot)?;
         let mut hand = hands.pop_front()?;
-        while let Some(behind) = hands.pop_back() {
-            self.queue.push_front(&behind.job, behind.piece);
+        let mut all_ended = Few::default();
+        while let Some(mut behind) = hands.pop_back() {
+            // An honest worker has begun with what is not taken back when it is cancelled, so that
+            // it is the first; one that is broken off may not have said what it did before.
+            let unwanted = match &behind.doom {
+                Some(Doom::Cancelled(error)) => Some(error.clone()),
+                _ => behind.is_abandoned.then(|| who(&behind).left_out()),
+            };
+            match unwanted {
+                None => self.queue.push_front(&behind.job, behind.piece),
+                Some(error) => {
+                    let mut ended = Ended::of(&behind.job);
+                    behind.fail(&error, &mut ended.arrived);
+                    ended.remains = Some(behind);
+                    all_ended.push(ended);
+                }
+            }
         }
         let who = who(&hand);
         let running = running.filter(|running| hand.is_running(running));
@@ -478,7 +494,11 @@ impl Life {
             }
         }
         ended.remains = Some(hand);
-        Some(Loss { ended, has_begun })
+        all_ended.push(ended);
+        Some(Loss {
+            ended: all_ended,
+            has_begun,
+        })
     }
 
     /// Ends what waits of a job with this error, and dooms what workers have of it: whatever they say
@@ -537,12 +557,13 @@ impl Life {
 fn divide(hand: &Hand, number: usize, was_running: bool) -> (bool, Vec<Piece>) {
     let first = hand.piece.range.start + hand.done;
     let unstarted = hand.piece.unstarted + 1;
-    // The item that the worker was killed for ended in time after all.
+    // The item that the worker was killed for ended in time after all, or it lied about which it was:
+    // then this comes to an end as well.
     let killed_for_another = matches!(
         hand.doom,
         Some(Doom::TimedOut { item, .. }) if item != number
     );
-    if !was_running && unstarted < MAX_UNSTARTED || killed_for_another {
+    if (!was_running || killed_for_another) && unstarted < MAX_UNSTARTED {
         let all = Piece {
             unstarted,
             ..hand.piece.rest(first)

@@ -34,6 +34,9 @@ pub(super) struct Slot {
     /// The worker that is being started was killed, since it was not needed any more; should it be
     /// needed again, that is no failure.
     pub(super) is_dismissed: bool,
+    /// Its worker is being killed for what it has, or has done: it is given nothing more, which
+    /// would die with it.
+    pub(super) is_doomed: bool,
     /// Its process, from the start on.
     pub(super) worker: Option<Worker>,
     /// The way to its process, once it is there; gone when it was told to stop.
@@ -44,6 +47,9 @@ pub(super) struct Slot {
     pub(super) timer: Option<Instant>,
     /// Since when nothing of what it has was seen running, where there is a time limit.
     pub(super) silent_since: Option<Instant>,
+    /// The call and the place of the item that was last seen running, where there is a time limit, and
+    /// when it was seen first.
+    seen: Option<(u32, usize, Instant)>,
     /// When its worker, which had nothing, got something.
     pub(super) since: Option<Instant>,
     /// When that, or an item of it, ended last that it has had since.
@@ -103,11 +109,13 @@ impl Slot {
             stage: Stage::Starting,
             is_opening: true,
             is_dismissed: false,
+            is_doomed: false,
             worker: None,
             link: None,
             tasks_left: None,
             timer: None,
             silent_since: None,
+            seen: None,
             since: None,
             mark: Instant::now(),
             place: 0,
@@ -126,6 +134,34 @@ impl Slot {
     /// Whether its worker is there, and has not been told to stop.
     pub(super) fn has_worker(&self) -> bool {
         self.stage.is_ready() && self.link.is_some()
+    }
+
+    /// Its worker has come.
+    pub(super) fn welcome(&mut self, link: Arc<Link>) {
+        (self.is_dismissed, self.is_doomed) = (false, false);
+        self.seen = None;
+        self.link = Some(link);
+        self.stage = Stage::Ready;
+    }
+
+    /// An item of its worker is seen running: tells for how long it was, since it or one behind it
+    /// was seen first.
+    pub(super) fn seen_for(&mut self, call: u32, place: usize) -> Duration {
+        match self.seen {
+            Some((same, last, since)) if same == call && place <= last => since.elapsed(),
+            _ => {
+                self.seen = Some((call, place, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Its worker is not to live on.
+    pub(super) fn kill(&mut self) {
+        if let Some(worker) = &self.worker {
+            self.is_doomed = true;
+            worker.kill();
+        }
     }
 
     /// Whether its worker may run nothing more, and is replaced when it is done.

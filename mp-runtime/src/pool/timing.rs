@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::core::{Core, State};
 use super::life::Doom;
-use crate::link::Link;
+use crate::link::{Link, Running};
 use crate::process::{Worker, call_at};
 
 /// Timers are not set closer than this, so that they cannot keep their thread from anything else.
@@ -51,20 +51,24 @@ impl Core {
             return;
         };
         slot.timer = None;
-        let (Some(worker), Some(link), Some(hand)) = (&slot.worker, &slot.link, life.hand(index))
-        else {
+        let (Some(link), Some(hand)) = (&slot.link, life.hand(index)) else {
             return;
         };
         let Some(limit) = hand.job.timeout else {
             return;
         };
-        let running = link.running().filter(|running| hand.is_running(running));
+        let is_its =
+            |running: &Running| hand.is_running(running) && running.place < hand.piece.range.len();
+        let running = link.running().filter(is_its);
         let elapsed = running.and_then(|running| Some((running.place, running.elapsed?)));
+        // It could say that the item has just begun, again and again.
+        let elapsed =
+            elapsed.map(|(place, elapsed)| (place, elapsed.max(slot.seen_for(hand.call, place))));
         let after = match elapsed {
             Some((place, elapsed)) if elapsed >= limit => {
                 let item = hand.number_at(place);
                 life.doom(index, Doom::TimedOut { item, limit });
-                worker.kill();
+                slot.kill();
                 return;
             }
             Some((_, elapsed)) => {
@@ -76,7 +80,7 @@ impl Core {
                 let is_large = hand.piece.segment.byte_count() > LARGE_CALL_BYTES;
                 if since.elapsed() >= BEGIN_TIMEOUT && !is_large && hand.left() > 0 {
                     // What it has waits for another worker.
-                    worker.kill();
+                    slot.kill();
                     return;
                 }
                 limit.min(BEGIN_TIMEOUT)

@@ -25,7 +25,7 @@ use super::{Exit, ProcessInfo, Who, Worker, current, run_here, start_thread};
 use crate::channel::{self, Sender};
 use crate::error::ErrorKind;
 use crate::link::{
-    Call, Event as News, Events, INITIALIZER_CHUNK, Link, Record, Reply, Status, ThreadEnd,
+    Call, CallHead, Event as News, Events, Link, Listed, Record, Reply, Status, ThreadEnd,
 };
 use crate::registry::{self, CallError, Catalogue, Function, Registered};
 use crate::shm::Shared;
@@ -170,8 +170,8 @@ fn function_number() -> u32 {
 
 /// Items that were encoded, as a pool keeps them.
 struct Encoded {
-    bytes: Arc<Vec<u8>>,
-    ends: Vec<usize>,
+    args: Arc<Listed>,
+    count: usize,
     handles: Option<Arc<Handles>>,
 }
 
@@ -190,26 +190,25 @@ impl Encoded {
         }
         let (bytes, cargo) = encoder.into_parts();
         Encoded {
-            bytes: Arc::new(bytes),
-            ends,
+            args: Arc::new(Listed::new(bytes, 0, &ends)),
+            count: ends.len(),
             handles: Handles::of(ipc_ends, cargo).map(Arc::new),
         }
     }
 
-    /// A call of the items at `range`, which have their places as numbers.
-    fn call(&self, chunk: u64, range: Range<usize>) -> Call {
-        let start = |item: usize| item.checked_sub(1).map_or(0, |before| self.ends[before]);
-        let bytes = start(range.start)..start(range.end);
-        let items = range.map(|item| (item, self.ends[item] - bytes.start));
-        let items: Vec<_> = items.collect();
-        let args = Arc::clone(&self.bytes);
-        Call::new(
-            function_number(),
-            chunk,
-            items.into_iter(),
-            args,
-            bytes.clone(),
-        )
+    /// A call of this number, of the items at `range`.
+    fn call(&self, number: u32, range: Range<usize>) -> Call {
+        let head = CallHead {
+            function: function_number(),
+            number,
+            ..CallHead::default()
+        };
+        self.call_with(head, range)
+    }
+
+    fn call_with(&self, head: CallHead, range: Range<usize>) -> Call {
+        let args: Arc<Listed> = Arc::clone(&self.args);
+        Call::new(head, args, range)
     }
 }
 
@@ -232,9 +231,9 @@ impl Station {
         }
     }
 
-    fn send(&self, chunk: u64, acts: Vec<Act>) -> Encoded {
+    fn send(&self, number: u32, acts: Vec<Act>) -> Encoded {
         let encoded = Encoded::new(acts);
-        let call = encoded.call(chunk, 0..encoded.ends.len());
+        let call = encoded.call(number, 0..encoded.count);
         self.link.call(call, encoded.handles.clone());
         encoded
     }
@@ -246,27 +245,42 @@ impl Station {
                 return Some(next);
             }
             match self.events.next() {
-                News::Records(records, reply) => {
-                    let records = records.into_iter();
+                News::Records(report, _turn) => {
+                    let reply = &report.bundle.reply;
+                    let records = report.records().into_iter();
                     self.received
                         .extend(records.map(|record| (record, reply.clone())));
                 }
-                News::Ended(records, _) => {
-                    assert!(records.is_empty());
-                    return None;
-                }
+                News::Ended => return None,
                 News::Broken(reason) => panic!("{reason}"),
             }
         }
     }
 
     /// Runs one item on it.
-    fn run(&mut self, chunk: u64, act: Act) -> Outcome {
-        let _encoded = self.send(chunk, vec![act]);
+    fn run(&mut self, number: u32, act: Act) -> Outcome {
+        let _encoded = self.send(number, vec![act]);
+        self.only()
+    }
+
+    /// Runs one item on it, as an initializer.
+    fn run_as_initializer(&mut self, number: u32, act: Act) -> Outcome {
+        let encoded = Encoded::new(vec![act]);
+        let head = CallHead {
+            function: function_number(),
+            number,
+            is_initializer: true,
+            ..CallHead::default()
+        };
+        let call = encoded.call_with(head, 0..1);
+        self.link.call(call, encoded.handles.clone());
+        self.only()
+    }
+
+    /// What became of the only item of a call.
+    fn only(&mut self) -> Outcome {
         let (record, reply) = self.next().expect("it runs");
-        assert_eq!((record.chunk, record.item), (chunk, 0));
-        let (end, _) = self.next().expect("it runs");
-        assert_eq!((end.chunk, end.status), (chunk, Status::ChunkEnd));
+        assert!(record.is_last);
         outcome(&record, &reply)
     }
 }
@@ -298,7 +312,13 @@ fn number(outcome: Outcome) -> i64 {
 fn here(name: &str, act: Act) -> Outcome {
     let info = Arc::new(ProcessInfo::of_thread(name.into(), 0));
     let encoded = Encoded::new(vec![act]);
-    let (record, reply) = run_here(&info, &ACT, (1, 0), &encoded.bytes, encoded.handles.clone());
+    let (record, reply) = run_here(
+        &info,
+        &ACT,
+        false,
+        &encoded.args.bytes,
+        encoded.handles.clone(),
+    );
     outcome(&record, &reply)
 }
 
@@ -314,11 +334,9 @@ fn a_thread_runs_calls_in_order_and_knows_who_it_is() {
         let _encoded = station.send(1, acts);
         for item in 0..100 {
             let (record, reply) = station.next().expect("it runs");
-            assert_eq!((record.chunk, record.item), (1, item));
-            assert_eq!(number(outcome(&record, &reply)), (item * item) as i64);
+            assert_eq!(number(outcome(&record, &reply)), item * item);
+            assert_eq!(record.is_last, item == 99);
         }
-        let (end, _) = station.next().expect("it runs");
-        assert_eq!(end.status, Status::ChunkEnd);
 
         let Ok(Yield::Info(info)) = station.run(2, Act::WhoAmI) else {
             panic!("it says who it is")
@@ -337,9 +355,8 @@ fn results_of_any_size_come_in_their_order() {
         let mut station = Station::start("sizes");
         let sizes = [1, 100_000, 2, 5_000, 3, 4];
         let _encoded = station.send(1, sizes.map(Act::Large).into());
-        for (item, size) in sizes.into_iter().enumerate() {
+        for size in sizes {
             let (record, reply) = station.next().expect("it runs");
-            assert_eq!(record.item, item as u64);
             let Ok(Yield::Large(bytes)) = outcome(&record, &reply) else {
                 panic!("it is large")
             };
@@ -363,9 +380,9 @@ fn a_panic_is_a_result_and_so_is_what_cannot_be_encoded() {
         );
         let refused = station.run(2, Act::Refuse).err();
         assert_eq!(refused, Some((Status::NotEncoded, "not this".into())));
-        let refused = station.run(INITIALIZER_CHUNK, Act::Refuse).err();
+        let refused = station.run_as_initializer(3, Act::Refuse).err();
         assert_eq!(refused, Some((Status::Refused, "not set up".into())));
-        assert_eq!(number(station.run(3, Act::Square(4))), 16);
+        assert_eq!(number(station.run(4, Act::Square(4))), 16);
 
         let refused = here("inline", Act::Panic("here".into())).err();
         assert!(refused.is_some_and(|(_, text)| text.contains("here at Some")));
@@ -490,7 +507,7 @@ fn what_a_worker_does_that_was_let_go_of_does_not_count() {
         let encoded = station.send(9, acts);
         waiting[0].wait();
         let running = station.link.running().expect("it is running");
-        assert_eq!((running.chunk, running.item), (9, 2));
+        assert_eq!((running.call, running.place), (9, 2));
         until(|| {
             let now = station.link.running().expect("it is running");
             now.elapsed > running.elapsed
@@ -500,22 +517,24 @@ fn what_a_worker_does_that_was_let_go_of_does_not_count() {
         let exit = station.worker.wait();
         assert_eq!(exit.thread, Some(ThreadEnd::LetGo));
         // Two were done, once each, in their order.
-        let done: Vec<u64> = std::iter::from_fn(|| station.next())
-            .map(|(record, _)| record.item)
-            .collect();
-        assert_eq!(done, [0, 1]);
+        let (record, reply) = station.next().expect("it was done");
+        assert_eq!(number(outcome(&record, &reply)), 4);
+        let (record, reply) = station.next().expect("it was done");
+        assert!(matches!(outcome(&record, &reply), Ok(Yield::Large(_))));
+        assert!(!record.is_last && station.next().is_none());
         let running = station.link.running().expect("it was running");
-        assert_eq!((running.chunk, running.item), (9, 2));
+        assert_eq!((running.call, running.place), (9, 2));
 
         // What is left of the call runs elsewhere, with the same handles.
         let mut other = Station::start("other");
         other
             .link
             .call(encoded.call(10, 3..4), encoded.handles.clone());
-        assert_eq!(other.next().map(|(record, _)| record.item), Some(3));
+        let sent = other.next().map(|(record, _)| record.status);
+        assert_eq!(sent, Some(Status::Returned));
         assert_eq!(rx.recv().ok(), Some(5));
         // The function that goes on has nothing of them but its own.
-        let bytes = Arc::downgrade(&encoded.bytes);
+        let bytes = Arc::downgrade(&encoded.args);
         drop(encoded);
         let closed = rx.recv().map_err(|error| error.kind());
         assert_eq!(closed, Err(ErrorKind::Closed));
@@ -542,7 +561,7 @@ fn a_function_that_was_let_go_of_keeps_nothing_when_it_returns() {
         let station = Station::start("late");
         let waiting = events();
         let encoded = station.send(1, vec![Act::Wait(waiting.clone())]);
-        let bytes = Arc::downgrade(&encoded.bytes);
+        let bytes = Arc::downgrade(&encoded.args);
         drop(encoded);
         waiting[0].wait();
         drop(station);
@@ -585,9 +604,7 @@ fn a_worker_that_is_told_to_stop_ends_after_its_call() {
         let mut station = Station::start("stop");
         let _encoded = station.send(1, vec![Act::Square(3)]);
         station.link.stop();
-        assert_eq!(station.next().map(|(record, _)| record.item), Some(0));
-        let (end, _) = station.next().expect("the end of its chunk");
-        assert_eq!(end.status, Status::ChunkEnd);
+        assert_eq!(number(station.only()), 9);
         assert!(station.next().is_none() && station.link.running().is_none());
         let exit = station.worker.wait();
         assert_eq!(exit.thread, Some(ThreadEnd::Returned));
@@ -602,7 +619,7 @@ fn a_worker_that_nobody_calls_any_more_ends() {
     within(LIMIT, || {
         let (worker, link, events) = start_thread("orphan", 0, None).expect("there is a thread");
         drop(link);
-        assert!(matches!(events.next(), News::Ended(..)));
+        assert!(matches!(events.next(), News::Ended));
         assert_eq!(worker.wait().thread, Some(ThreadEnd::Returned));
     });
 }
@@ -617,9 +634,10 @@ fn the_items_of_a_cancelled_chunk_that_have_not_begun_do_not_run() {
         waiting[0].wait();
         station.link.cancel(5);
         waiting[1].set();
-        assert_eq!(station.next().map(|(record, _)| record.item), Some(0));
-        let (end, _) = station.next().expect("the end of its chunk");
-        assert_eq!(end.status, Status::ChunkEnd);
+        let (record, _) = station.next().expect("it was running");
+        assert_eq!((record.status, record.is_last), (Status::Returned, false));
+        let (end, _) = station.next().expect("the end of its call");
+        assert_eq!((end.status, end.is_last), (Status::CutShort, true));
         assert_eq!(number(station.run(6, Act::Square(5))), 25);
     });
 }

@@ -12,8 +12,13 @@ fn encode<T: Serialize>(value: &T) -> Result<Payload, EncodeError> {
 
 fn round_trip<T: Serialize + DeserializeOwned>(value: &T) -> T {
     let payload = encode(value).expect("the value can be encoded");
-    super::decode(&payload.bytes, payload.handles.as_ref(), Decoder::value)
-        .expect("what was encoded can be decoded")
+    super::decode(
+        &payload.bytes,
+        Apart::Nothing,
+        payload.handles.as_ref(),
+        Decoder::value,
+    )
+    .expect("what was encoded can be decoded")
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +89,7 @@ fn bytes_that_were_cut_or_changed_are_an_error_or_another_value_but_never_a_pani
         .expect("the value can be encoded")
         .bytes;
     for end in 0..whole.len() {
-        let cut = super::decode::<Everything>(&whole[..end], None, Decoder::value);
+        let cut = super::decode::<Everything>(&whole[..end], Apart::Nothing, None, Decoder::value);
         assert!(cut.is_err(), "{end} of {} bytes are no value", whole.len());
     }
     // Every byte changed in a few ways, one at a time.
@@ -92,7 +97,12 @@ fn bytes_that_were_cut_or_changed_are_an_error_or_another_value_but_never_a_pani
         for flip in [0x01, 0x80, 0xff] {
             let mut changed = whole.clone();
             changed[at] ^= flip;
-            drop(super::decode::<Everything>(&changed, None, Decoder::value));
+            drop(super::decode::<Everything>(
+                &changed,
+                Apart::Nothing,
+                None,
+                Decoder::value,
+            ));
         }
     }
 }
@@ -101,16 +111,16 @@ fn bytes_that_were_cut_or_changed_are_an_error_or_another_value_but_never_a_pani
 fn a_length_that_is_a_lie_costs_no_memory() {
     let mut lie = u64::MAX.to_le_bytes().to_vec();
     lie.push(0);
-    assert!(super::decode::<Vec<u64>>(&lie, None, Decoder::value).is_err());
-    assert!(super::decode::<Vec<()>>(&lie, None, Decoder::value).is_err());
-    assert!(super::decode::<String>(&lie, None, Decoder::value).is_err());
-    assert!(super::decode(&lie, None, Decoder::plain::<u64>).is_err());
+    assert!(super::decode::<Vec<u64>>(&lie, Apart::Nothing, None, Decoder::value).is_err());
+    assert!(super::decode::<Vec<()>>(&lie, Apart::Nothing, None, Decoder::value).is_err());
+    assert!(super::decode::<String>(&lie, Apart::Nothing, None, Decoder::value).is_err());
+    assert!(super::decode(&lie, Apart::Nothing, None, Decoder::plain::<u64>).is_err());
 }
 
 #[test]
 fn bytes_left_over_are_an_error() {
-    let error =
-        super::decode::<u8>(&[1, 2, 0], None, Decoder::value).expect_err("one is left over");
+    let error = super::decode::<u8>(&[1, 2, 0], Apart::Nothing, None, Decoder::value)
+        .expect_err("one is left over");
     assert!(
         error.to_string().contains("1 bytes are left over"),
         "{error}"
@@ -129,7 +139,7 @@ fn a_value_that_nests_too_deep_is_an_error_on_both_sides() {
     let error = encode(&chain).expect_err("it nests too deep");
     assert!(error.to_string().contains("nests deeper"), "{error}");
     let bytes = vec![1; 2 * DEPTH_LIMIT as usize];
-    assert!(super::decode::<Chain>(&bytes, None, Decoder::value).is_err());
+    assert!(super::decode::<Chain>(&bytes, Apart::Nothing, None, Decoder::value).is_err());
     // Unlinked by hand: dropping it recursively would be fine, but is not what this tests.
     while let Some(next) = chain.0.take() {
         chain = *next;
@@ -157,7 +167,8 @@ fn a_sequence_of_unknown_length_can_be_encoded() {
         }
     }
     let bytes = encode(&Evens).expect("it can be encoded").bytes;
-    let back: Vec<u32> = super::decode(&bytes, None, Decoder::value).expect("it can be decoded");
+    let back: Vec<u32> =
+        super::decode(&bytes, Apart::Nothing, None, Decoder::value).expect("it can be decoded");
     assert_eq!(back, [0, 2, 4, 6, 8]);
 }
 
@@ -190,7 +201,7 @@ fn numbers_take_the_bulk_lane_and_others_the_serde_lane() {
     let texts = vec!["a".to_owned()];
     let serde = Payload::encode(|to| (&&&Lane::<Vec<String>>::NEW).encode(&texts, to));
     let bytes = serde.expect("texts can be encoded").bytes;
-    let back = super::decode(&bytes, None, |from| {
+    let back = super::decode(&bytes, Apart::Nothing, None, |from| {
         (&&&Lane::<Vec<String>>::NEW).decode(from)
     });
     assert_eq!(back.expect("texts can be decoded"), texts);
@@ -214,8 +225,13 @@ fn handles_ride_along_and_work_at_the_other_end() {
     let handles = payload.handles.expect("there are handles");
     let ends = handles.ends.as_ref().expect("they are of ipc-channel");
     assert_eq!((ends.channels.len(), ends.regions.len()), (2, 1));
-    let (seven, sender, receivers, region, zero): Value =
-        super::decode(&payload.bytes, Some(&handles), Decoder::value).expect("they come out");
+    let (seven, sender, receivers, region, zero): Value = super::decode(
+        &payload.bytes,
+        Apart::Nothing,
+        Some(&handles),
+        Decoder::value,
+    )
+    .expect("they come out");
     assert_eq!((seven, zero, &*region), (7, 0, b"shared".as_slice()));
     sender.send(1).expect("the sender works");
     assert_eq!(receiver.recv().expect("it was sent"), 1);
@@ -231,8 +247,8 @@ fn zeroes_are_not_taken_for_handles() {
     let many: Vec<u64> = (0..1000).collect();
     let payload = encode(&(many.clone(),)).expect("numbers can be encoded");
     assert!(payload.handles.is_none());
-    let back: (Vec<u64>,) =
-        super::decode(&payload.bytes, None, Decoder::value).expect("numbers can be decoded");
+    let back: (Vec<u64>,) = super::decode(&payload.bytes, Apart::Nothing, None, Decoder::value)
+        .expect("numbers can be decoded");
     assert_eq!(back.0, many);
 }
 
@@ -279,8 +295,12 @@ fn handles_that_are_not_decoded_are_closed() {
     let (one, receiver) = ipc::channel::<u32>().expect("a channel can be made");
     let payload = encode(&(one.clone(), one)).expect("handles can be encoded");
     let handles = payload.handles.expect("there are handles");
-    let decoded =
-        super::decode::<(IpcSender<u32>, Refuses)>(&payload.bytes, Some(&handles), Decoder::value);
+    let decoded = super::decode::<(IpcSender<u32>, Refuses)>(
+        &payload.bytes,
+        Apart::Nothing,
+        Some(&handles),
+        Decoder::value,
+    );
     assert_eq!(decoded.expect_err("it refuses").to_string(), "no");
     drop(handles);
     assert!(receiver.recv().is_err(), "a descriptor was left open");

@@ -1,7 +1,6 @@
 //! All orders of events for a few items and two workers: whatever happens, each item ends once.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::Range;
 
 use super::super::TaskOptions;
 use super::super::core::{Config, Core};
@@ -77,46 +76,68 @@ fn error(kind: ErrorKind) -> Error {
     Error::new(kind, "an error")
 }
 
-fn records(chunk: u64, items: Range<usize>, numbers: &[u64]) -> Vec<Record> {
-    let record = |&item: &u64| Record {
-        chunk,
-        item,
-        status: Status::Returned,
-        payload: 0..0,
-    };
-    numbers[items].iter().map(record).collect()
+/// What a worker has put into its ring about an item, or a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Put {
+    status: Status,
+    is_last: bool,
 }
 
-fn chunk_end(chunk: u64) -> Record {
-    Record {
-        chunk,
-        item: 0,
-        status: Status::ChunkEnd,
-        payload: 0..0,
-    }
+/// Records as they are taken out of the ring.
+fn report(put: &[Put]) -> Report {
+    let head = |put: &Put| crate::link::record_head(Some(put.status), put.is_last, 0);
+    let body = put.iter().flat_map(head).collect();
+    Report::of_body(body).expect("they are records")
+}
+
+/// A call that was sent to a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Given {
+    call: u32,
+    job: usize,
+    numbers: Vec<usize>,
 }
 
 /// A worker as it is in truth; the pool knows only what it is told.
 #[derive(Clone, Default)]
 struct Worker {
-    chunk: u64,
-    job: usize,
-    /// The items of its chunk; none if it has none.
-    numbers: Vec<u64>,
-    /// How many of them have run, ...
+    /// The calls that it has not ended, in order, those that are void left out.
+    calls: VecDeque<Given>,
+    /// The last call that it has begun, ...
+    begun: u32,
+    /// ... and whether that is the first of these.
+    has_begun: bool,
+    /// How many items of it have ended.
     run: usize,
-    /// ... and how many of these were sent.
-    sent: usize,
-    /// How many of these are surely forgotten by its recorder.
-    cleared: usize,
     is_running: bool,
+    /// The item that it began last: the call, and the place.
+    running: Option<(u32, usize)>,
+    /// The call whose further items shall not run.
+    cancelled: u32,
+    /// What it has put into its ring and nobody has taken.
+    ring: Vec<Put>,
     /// It is being killed.
     is_doomed: bool,
+    /// It is being killed, and what is in its ring is not looked at any more.
+    is_broken: bool,
+    last_call: u32,
+}
+
+impl Worker {
+    /// Ends the first of its calls.
+    fn end_call(&mut self) {
+        self.calls.pop_front();
+        (self.has_begun, self.run) = (false, 0);
+    }
 }
 
 /// What may still happen.
 #[derive(Clone, Copy)]
 struct Budget {
+    /// How many hands a worker has at most. If it is one, they are not reclaimed.
+    hands: usize,
+    /// How often workers that have several are asked for what they have not begun.
+    reclaims: u32,
     deaths: u32,
     time_outs: u32,
     nonsense: u32,
@@ -126,6 +147,8 @@ struct Budget {
 }
 
 const QUIET: Budget = Budget {
+    hands: 1,
+    reclaims: 0,
     deaths: 0,
     time_outs: 0,
     nonsense: 0,
@@ -144,8 +167,6 @@ struct World {
     abandoned: Vec<bool>,
     is_terminated: bool,
     workers: [Worker; WORKERS],
-    /// What a worker's recorder may still have of the chunk before.
-    stale: [Vec<Record>; WORKERS],
     budget: Budget,
     /// How often an item may begin beyond its tries.
     spare_begins: u32,
@@ -158,14 +179,21 @@ struct World {
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Enqueue(usize),
+    /// A hand more, or the first.
     Assign(usize),
+    /// The worker begins a call, ...
+    BeginCall(usize),
+    /// ... an item of it, ...
     Begin(usize),
-    Return(usize),
-    Send(usize),
-    Clear(usize),
-    EndChunk(usize),
-    /// With the records that were not cleared; the running item may be the last one that returned.
-    Die(usize, bool),
+    /// ... and ends the item, and the call if it was the last one.
+    End(usize),
+    /// It finds that the call was cancelled.
+    CutShort(usize),
+    /// What is in the ring is taken.
+    Take(usize),
+    /// What was not begun is taken back for others.
+    Reclaim(usize),
+    Die(usize),
     TimeOut(usize),
     Nonsense(usize),
     Cancel(usize),
@@ -184,9 +212,9 @@ impl World {
             abandoned: vec![false; jobs.len()],
             is_terminated: false,
             workers: Default::default(),
-            stale: Default::default(),
             // A worker that is killed for the item before may have begun with it.
-            spare_begins: u32::from(budget.time_outs > 0),
+            // What a worker has done that talks nonsense is not looked at, and done again.
+            spare_begins: u32::from(budget.time_outs > 0) + budget.nonsense,
             budget,
             ends: BTreeMap::new(),
             begun: BTreeMap::new(),
@@ -197,41 +225,7 @@ impl World {
     fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
         for slot in 0..WORKERS {
-            let worker = &self.workers[slot];
-            if worker.numbers.is_empty() {
-                if self.life.has_waiting() {
-                    events.push(Event::Assign(slot));
-                }
-                continue;
-            }
-            let has_more = worker.run < worker.numbers.len();
-            let is_left_out = self.abandoned[worker.job];
-            let at_rest = !worker.is_running;
-            if at_rest && has_more && !is_left_out {
-                events.push(Event::Begin(slot));
-            }
-            if worker.is_running {
-                events.push(Event::Return(slot));
-                if self.budget.time_outs > 0 && !worker.is_doomed {
-                    events.push(Event::TimeOut(slot));
-                }
-            }
-            if worker.sent < worker.run {
-                events.push(Event::Send(slot));
-            } else if worker.cleared < worker.sent {
-                events.push(Event::Clear(slot));
-            } else if at_rest && (!has_more || is_left_out) {
-                events.push(Event::EndChunk(slot));
-            }
-            if worker.is_doomed || self.budget.deaths > 0 {
-                events.push(Event::Die(slot, false));
-                if worker.run > 0 && at_rest {
-                    events.push(Event::Die(slot, true));
-                }
-            }
-            if self.budget.nonsense > 0 && !worker.is_doomed {
-                events.push(Event::Nonsense(slot));
-            }
+            self.events_of(slot, &mut events);
         }
         for job in 0..self.jobs.len() {
             if !self.enqueued[job] {
@@ -253,120 +247,134 @@ impl World {
         events
     }
 
+    fn events_of(&self, slot: usize, events: &mut Vec<Event>) {
+        let worker = &self.workers[slot];
+        let hand_count = self.life.hand_count(slot);
+        if worker.is_doomed {
+            events.push(Event::Die(slot));
+        } else if self.life.has_waiting() && hand_count < self.budget.hands {
+            events.push(Event::Assign(slot));
+        }
+        if !worker.ring.is_empty() && !worker.is_broken {
+            events.push(Event::Take(slot));
+        }
+        if self.budget.reclaims > 0 && hand_count > 1 {
+            events.push(Event::Reclaim(slot));
+        }
+        if !worker.is_doomed && hand_count > 0 {
+            if self.budget.deaths > 0 {
+                events.push(Event::Die(slot));
+            }
+            if self.budget.nonsense > 0 {
+                events.push(Event::Nonsense(slot));
+            }
+        }
+        let Some(call) = worker.calls.front() else {
+            return;
+        };
+        if worker.is_running {
+            events.push(Event::End(slot));
+        } else if !worker.has_begun {
+            events.push(Event::BeginCall(slot));
+        } else if worker.cancelled == call.call {
+            events.push(Event::CutShort(slot));
+        } else {
+            events.push(Event::Begin(slot));
+        }
+        // Only who runs one call at a time is timed.
+        let is_timed = self.budget.time_outs > 0 && self.budget.hands == 1;
+        if worker.is_running && is_timed && !worker.is_doomed {
+            events.push(Event::TimeOut(slot));
+        }
+    }
+
     fn apply(&mut self, event: Event) {
-        let reply = Reply::default();
         match event {
             Event::Enqueue(job) => {
                 self.enqueued[job] = true;
                 self.life.enqueue(&self.jobs[job], piece(self.sizes[job]));
             }
-            Event::Assign(slot) => {
-                let Some(hand) = self.life.assign(slot, WORKERS, usize::MAX) else {
-                    panic!("something waits");
-                };
-                let is_its = |job: &Arc<Job>| Arc::ptr_eq(job, &hand.job);
-                self.workers[slot] = Worker {
-                    chunk: hand.chunk,
-                    job: self.jobs.iter().position(is_its).expect("it was made here"),
-                    numbers: hand.piece.numbers().map(|number| number as u64).collect(),
-                    ..Worker::default()
-                };
+            Event::Assign(slot) => self.assign(slot),
+            Event::BeginCall(slot) => {
+                let worker = &mut self.workers[slot];
+                worker.has_begun = true;
+                worker.begun = worker.calls[0].call;
             }
             Event::Begin(slot) => {
                 let worker = &mut self.workers[slot];
                 worker.is_running = true;
-                let item = (worker.job, worker.numbers[worker.run] as usize);
+                let call = &worker.calls[0];
+                worker.running = Some((call.call, worker.run));
+                let item = (call.job, call.numbers[worker.run]);
                 *self.begun.entry(item).or_default() += 1;
             }
-            Event::Return(slot) => {
+            Event::End(slot) => {
                 let worker = &mut self.workers[slot];
                 worker.is_running = false;
                 worker.run += 1;
+                let is_last = worker.run == worker.calls[0].numbers.len();
+                let status = Status::Returned;
+                worker.ring.push(Put { status, is_last });
+                if is_last {
+                    worker.end_call();
+                }
             }
-            Event::Send(slot) => {
+            Event::CutShort(slot) => {
                 let worker = &mut self.workers[slot];
-                let sent = records(worker.chunk, worker.sent..worker.run, &worker.numbers);
-                worker.sent = worker.run;
-                let progress = self.life.complete(slot, &sent, &reply, |_| who());
-                let progress = progress.expect("it has a chunk");
-                assert!(progress.chunk_end.is_none());
-                self.note(progress.ended);
+                let (status, is_last) = (Status::CutShort, true);
+                worker.ring.push(Put { status, is_last });
+                worker.end_call();
             }
-            Event::Clear(slot) => self.workers[slot].cleared = self.workers[slot].sent,
-            Event::EndChunk(slot) => {
-                let worker = std::mem::take(&mut self.workers[slot]);
-                let end = [chunk_end(worker.chunk)];
-                let progress = self.life.complete(slot, &end, &reply, |_| who());
-                let progress = progress.expect("it has a chunk");
-                assert_eq!(progress.chunk_end, Some(worker.numbers.len()));
-                self.stale[slot] = records(worker.chunk, 0..worker.run, &worker.numbers);
-                self.note(progress.ended);
-                // It is being killed, and idle by now; the next one takes its place.
-                assert!(self.life.hand(slot).is_none());
+            Event::Take(slot) => {
+                self.take(slot);
             }
-            Event::Die(slot, last_still_runs) => {
-                let worker = std::mem::take(&mut self.workers[slot]);
-                if !worker.is_doomed {
-                    self.budget.deaths -= 1;
-                }
-                let mut left = std::mem::take(&mut self.stale[slot]);
-                if worker.is_running || worker.run > 0 {
-                    left.clear();
-                }
-                left.extend(records(
-                    worker.chunk,
-                    worker.cleared..worker.run,
-                    &worker.numbers,
-                ));
-                let item = match (worker.is_running, last_still_runs) {
-                    (true, _) => Some(worker.numbers[worker.run]),
-                    (false, true) => Some(worker.numbers[worker.run - 1]),
-                    (false, false) => None,
-                };
-                let running = item.map(|item| Running {
-                    chunk: worker.chunk,
-                    item,
-                    elapsed: Duration::ZERO,
-                });
-                let failure = |doom: Option<&Doom>, _: bool, _: Who| match doom {
-                    Some(Doom::TimedOut { .. }) => error(ErrorKind::TimedOut),
-                    Some(Doom::Broken(_)) => error(ErrorKind::Io),
-                    _ => error(ErrorKind::Died),
-                };
-                let loss = self
-                    .life
-                    .lose(slot, (&left, &reply), running, |_| who(), failure);
-                self.note(loss.expect("it had a chunk").ended);
+            Event::Reclaim(slot) => {
+                self.budget.reclaims -= 1;
+                self.reclaim(slot);
             }
+            Event::Die(slot) => self.die(slot),
             Event::TimeOut(slot) => {
                 self.budget.time_outs -= 1;
                 let worker = &mut self.workers[slot];
-                worker.is_doomed = true;
-                let item = worker.numbers[worker.run];
-                let limit = Duration::ZERO;
-                self.life.doom(slot, Doom::TimedOut { item, limit });
+                let (call, place) = worker.running.expect("something runs");
+                // The pool looks whether this is of what it thinks that the worker does.
+                if let Some(hand) = self.life.hand(slot).filter(|hand| hand.call == call) {
+                    worker.is_doomed = true;
+                    let item = hand.number_at(place);
+                    let limit = Duration::ZERO;
+                    self.life.doom(slot, Doom::TimedOut { item, limit });
+                }
             }
             Event::Nonsense(slot) => {
                 self.budget.nonsense -= 1;
-                self.workers[slot].is_doomed = true;
+                let worker = &mut self.workers[slot];
+                (worker.is_doomed, worker.is_broken) = (true, true);
                 self.life.doom(slot, Doom::Broken("nonsense".into()));
             }
             Event::Cancel(job) => {
                 self.budget.cancels -= 1;
+                self.reclaim_all_of(job);
                 self.cancelled[job] = true;
                 let cancelled = error(ErrorKind::Cancelled);
-                let (ended, slots) = self.life.cancel(&Arc::clone(&self.jobs[job]), &cancelled);
+                let (ended, doomed) = self.life.cancel(&Arc::clone(&self.jobs[job]), &cancelled);
                 self.note(ended);
-                for slot in slots {
-                    self.workers[slot].is_doomed = true;
+                for (slot, call) in doomed {
+                    let may_run = self.may_run(slot, call);
+                    self.workers[slot].is_doomed |= may_run;
                 }
             }
             Event::Abandon(job) => {
                 self.budget.abandons -= 1;
+                self.reclaim_all_of(job);
                 self.abandoned[job] = true;
                 let cancelled = error(ErrorKind::Cancelled);
-                let (ended, _) = self.life.abandon(&Arc::clone(&self.jobs[job]), &cancelled);
+                let (ended, left) = self.life.abandon(&Arc::clone(&self.jobs[job]), &cancelled);
                 self.note(ended);
+                for (slot, call) in left {
+                    if self.may_run(slot, call) {
+                        self.workers[slot].cancelled = call;
+                    }
+                }
             }
             Event::Terminate => {
                 self.budget.terminates -= 1;
@@ -374,18 +382,105 @@ impl World {
                 for ended in self.life.terminate(&error(ErrorKind::Cancelled)) {
                     self.note(ended);
                 }
-                for worker in &mut self.workers {
-                    worker.is_doomed = !worker.numbers.is_empty();
+                for (slot, worker) in self.workers.iter_mut().enumerate() {
+                    worker.is_doomed |= self.life.hand_count(slot) > 0;
                 }
+            }
+        }
+        // What a pool does after each change that was terminated.
+        if self.is_terminated {
+            for ended in self.life.refuse(&error(ErrorKind::Cancelled)) {
+                self.note(ended);
             }
         }
     }
 
-    fn note(&mut self, mut ended: Ended) {
+    fn assign(&mut self, slot: usize) {
+        let worker = &mut self.workers[slot];
+        worker.last_call += 1;
+        let call = worker.last_call;
+        let Some(hand) = self.life.assign(slot, WORKERS, usize::MAX, call) else {
+            panic!("something waits");
+        };
+        let is_its = |job: &Arc<Job>| Arc::ptr_eq(job, &hand.job);
+        worker.calls.push_back(Given {
+            call,
+            job: self.jobs.iter().position(is_its).expect("it was made here"),
+            numbers: hand.piece.numbers().collect(),
+        });
+    }
+
+    /// Takes what is in a worker's ring.
+    fn take(&mut self, slot: usize) {
+        let put = std::mem::take(&mut self.workers[slot].ring);
+        let ended_calls = put.iter().filter(|put| put.is_last).count();
+        let progress = self.life.complete(slot, &report(&put), |_| who());
+        assert_eq!(progress.nonsense, None);
+        assert_eq!(progress.hands, ended_calls);
+        let items: usize = progress
+            .ended
+            .iter()
+            .map(|ended| all_of(ended.counts()))
+            .sum();
+        assert_eq!(progress.items, items);
+        for ended in progress.ended {
+            self.note(ended);
+        }
+    }
+
+    /// Takes back what a worker has not begun.
+    fn reclaim(&mut self, slot: usize) {
+        let worker = &mut self.workers[slot];
+        let begun = worker.begun;
+        let before = worker.calls.len();
+        worker.calls.retain(|given| given.call <= begun);
+        let has_void = worker.calls.len() < before;
+        let count = self.life.reclaim(slot, begun);
+        assert_eq!(count > 0, has_void, "what is void and what waits again");
+    }
+
+    fn reclaim_all_of(&mut self, job: usize) {
+        for slot in 0..WORKERS {
+            if self.budget.hands > 1 && self.life.has_of(slot, &self.jobs[job]) {
+                self.reclaim(slot);
+            }
+        }
+    }
+
+    /// As far as the pool knows.
+    fn may_run(&self, slot: usize, call: u32) -> bool {
+        self.budget.hands == 1 || self.workers[slot].begun == call
+    }
+
+    fn die(&mut self, slot: usize) {
+        if !self.workers[slot].is_doomed {
+            self.budget.deaths -= 1;
+        }
+        if !self.workers[slot].is_broken {
+            self.take(slot);
+        }
+        let worker = std::mem::take(&mut self.workers[slot]);
+        let running = worker.running.map(|(call, place)| Running {
+            call,
+            place,
+            elapsed: None,
+        });
+        let failure = |doom: Option<&Doom>, _: bool, _: Who| match doom {
+            Some(Doom::TimedOut { .. }) => error(ErrorKind::TimedOut),
+            Some(Doom::Broken(_)) => error(ErrorKind::Io),
+            _ => error(ErrorKind::Died),
+        };
+        let loss = self.life.lose(slot, running, |_| who(), failure);
+        for ended in loss.into_iter().flat_map(|loss| loss.ended) {
+            self.note(ended);
+        }
+        assert_eq!(self.life.hand_count(slot), 0);
+    }
+
+    fn note(&mut self, ended: Ended) {
         let is_its = |job: &Arc<Job>| Arc::ptr_eq(job, &ended.job);
         let job = self.jobs.iter().position(is_its).expect("it was made here");
-        for (number, outcome) in ended.take_outcomes() {
-            let kind = outcome.err().map(|error| error.kind());
+        for (number, kind) in kinds(ended) {
             let before = self.ends.insert((job, number), kind);
             assert!(before.is_none(), "item {number} of job {job} ended twice");
             if self.cancelled[job] || self.is_terminated {
@@ -442,39 +537,46 @@ impl World {
         let waiting: Vec<_> = std::iter::from_fn(|| queue.next(WORKERS, 1))
             .map(|(job, piece)| (job.key, piece.range, piece.retried, piece.unstarted))
             .collect();
-        let hands = self.life.hands.iter().flatten().map(|hand| {
-            let doom = match &hand.doom {
-                None => 0,
-                Some(Doom::TimedOut { item, .. }) => 10 + item,
-                Some(Doom::Broken(_)) => 1,
-                Some(Doom::Cancelled(_)) => 2,
-            };
-            let piece = &hand.piece;
-            (
-                hand.job.key,
-                piece.range.clone(),
-                piece.retried,
-                piece.unstarted,
-                hand.done,
-                doom,
-            )
-        });
+        let hands = self
+            .life
+            .hands
+            .iter()
+            .zip(&self.workers)
+            .map(|(hands, worker)| {
+                let hands = hands.iter().map(|hand| {
+                    let doom = match &hand.doom {
+                        None => 0,
+                        Some(Doom::TimedOut { item, .. }) => 10 + item,
+                        Some(Doom::Broken(_)) => 1,
+                        Some(Doom::Cancelled(_)) => 2,
+                    };
+                    let piece = &hand.piece;
+                    let running = worker.running.filter(|(call, _)| *call == hand.call);
+                    (
+                        hand.job.key,
+                        piece.range.clone(),
+                        (piece.retried, piece.unstarted),
+                        (hand.done, doom, hand.is_abandoned),
+                        (hand.call > worker.begun, running.map(|(_, place)| place)),
+                    )
+                });
+                hands.collect::<Vec<_>>()
+            });
         let workers = self.workers.iter().map(|worker| {
-            let Worker {
-                run, sent, cleared, ..
-            } = worker;
+            let calls = worker.calls.iter();
             (
-                worker.job,
-                &worker.numbers,
-                run,
-                sent,
-                cleared,
-                worker.is_running,
-                worker.is_doomed,
+                calls
+                    .map(|given| (given.job, given.numbers[0], given.numbers.len()))
+                    .collect::<Vec<_>>(),
+                (worker.has_begun, worker.run, worker.is_running),
+                (worker.calls.front()).is_some_and(|given| given.call == worker.cancelled),
+                &worker.ring,
+                (worker.is_doomed, worker.is_broken),
             )
         });
         let budget = self.budget;
         let left = [
+            budget.reclaims,
             budget.deaths,
             budget.time_outs,
             budget.nonsense,
@@ -483,9 +585,8 @@ impl World {
             budget.terminates,
         ];
         format!(
-            "{waiting:?} {:?} {:?} {:?} {left:?} {:?} {:?} {:?} {:?} {:?} {}",
+            "{waiting:?} {:?} {:?} {left:?} {:?} {:?} {:?} {:?} {:?} {}",
             hands.collect::<Vec<_>>(),
-            self.stale.iter().map(Vec::len).collect::<Vec<_>>(),
             workers.collect::<Vec<_>>(),
             self.ends,
             self.begun,
@@ -495,6 +596,25 @@ impl World {
             self.is_terminated,
         )
     }
+}
+
+/// How items ended, by their numbers.
+fn kinds(ended: Ended) -> Vec<(usize, Option<ErrorKind>)> {
+    let mut kinds = Vec::new();
+    for arrived in ended.arrived {
+        arrived.each(|number, outcome| {
+            kinds.push((number, outcome.err().map(|error| error.kind())));
+        });
+    }
+    if let Some((pieces, error)) = ended.failed {
+        let numbers = pieces.iter().flat_map(Piece::numbers);
+        kinds.extend(numbers.map(|number| (number, Some(error.kind()))));
+    }
+    kinds
+}
+
+fn all_of((done, failed): (usize, usize)) -> usize {
+    done + failed
 }
 
 /// Goes through everything that can follow; returns how many states there are.
@@ -536,9 +656,25 @@ fn three_and_one() -> Vec<(Arc<Job>, usize)> {
     vec![(job(2, 1), 3), (job(1, 0), 1)]
 }
 
+/// As many calls as there are items.
+fn one_by_one() -> Vec<(Arc<Job>, usize)> {
+    vec![(job(1, 1), 2), (job(1, 0), 1)]
+}
+
+/// Workers that have one hand, and several.
+fn explore_both(budget: Budget) {
+    explore_with(budget, three_and_one);
+    let several = Budget {
+        hands: 3,
+        reclaims: 1,
+        ..budget
+    };
+    explore_with(several, one_by_one);
+}
+
 #[test]
 fn every_item_ends_once_whoever_dies() {
-    explore_with(Budget { deaths: 2, ..QUIET }, three_and_one);
+    explore_both(Budget { deaths: 2, ..QUIET });
 }
 
 #[test]
@@ -558,7 +694,7 @@ fn every_item_ends_once_whatever_is_cancelled_when() {
         deaths: 1,
         ..QUIET
     };
-    explore_with(budget, three_and_one);
+    explore_both(budget);
     let budget = Budget {
         cancels: 1,
         time_outs: 1,
@@ -574,7 +710,7 @@ fn every_item_ends_once_when_nobody_wants_it() {
         deaths: 1,
         ..QUIET
     };
-    explore_with(budget, three_and_one);
+    explore_both(budget);
 }
 
 #[test]
@@ -584,7 +720,7 @@ fn every_item_ends_once_when_the_pool_is_terminated() {
         cancels: 1,
         ..QUIET
     };
-    explore_with(budget, three_and_one);
+    explore_both(budget);
 }
 
 #[test]
@@ -595,6 +731,28 @@ fn every_item_ends_once_when_a_worker_talks_nonsense() {
         ..QUIET
     };
     explore_with(budget, three_and_one);
+    // What it has not begun is unwanted, or it did not say so.
+    for (cancels, abandons) in [(1, 0), (0, 1)] {
+        let budget = Budget {
+            hands: 2,
+            nonsense: 1,
+            cancels,
+            abandons,
+            ..QUIET
+        };
+        explore_with(budget, || vec![(job(1, 0), 1), (job(1, 0), 1)]);
+    }
+}
+
+#[test]
+fn chunks_of_several_items_are_taken_back_whole() {
+    let budget = Budget {
+        hands: 2,
+        reclaims: 2,
+        deaths: 1,
+        ..QUIET
+    };
+    explore_with(budget, || vec![(job(2, 0), 4)]);
 }
 
 #[test]
@@ -608,11 +766,11 @@ fn what_kills_its_receiver_before_it_begins_comes_to_an_end() {
     let mut deaths = 0;
     while !world.life.is_idle() {
         world.apply(Event::Assign(0));
-        let worker = &mut world.workers[0];
-        let first = (worker.job, worker.numbers[0] as usize);
+        let call = &world.workers[0].calls[0];
+        let first = (call.job, call.numbers[0]);
         // It has begun nothing, but the model wants a reason for the failure.
         world.begun.insert(first, 1);
-        world.apply(Event::Die(0, false));
+        world.apply(Event::Die(0));
         deaths += 1;
     }
     // The first item ends it for itself alone; the second one is as new after that.
