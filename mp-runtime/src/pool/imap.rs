@@ -1,11 +1,11 @@
 //! Lazy maps: a bounded window over an iterator.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::iter::Fuse;
 use std::sync::Arc;
 
 use super::core::Core;
-use super::job::{Arrived, Chunking, Job, Outcome, Reader};
+use super::job::{Arrived, Chunking, Job, Reader};
 use super::map::{Feed, Wanted};
 use crate::error::Error;
 use crate::registry::ProcessFn;
@@ -40,7 +40,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
         let feed = Feed::open(core, Arc::clone(&job), true)?;
         let chunk = match job.chunking {
             Chunking::Fixed(size) => size,
-            Chunking::Automatic => 1,
+            Chunking::Automatic | Chunking::Lazy => 1,
         };
         let reader = job.reader(F::__decode);
         Ok(Window {
@@ -92,19 +92,13 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
     }
 
     /// The first of what has arrived.
-    fn next_arrived(&mut self) -> Option<(usize, Outcome)> {
-        if let Some(Arrived::Done(answers)) = self.arrived.front_mut()
-            && answers.len() > 1
-        {
-            return answers
-                .split_first()
-                .map(|(number, answer)| (number, Ok(answer)));
+    fn next_arrived(&mut self) -> Option<(usize, Result<F::Output, Error>)> {
+        let first = self.arrived.front_mut()?;
+        let result = self.reader.read_first(first);
+        if !first.has_more() {
+            self.arrived.pop_front();
         }
-        let mut first = None;
-        self.arrived
-            .pop_front()?
-            .each(|number, outcome| first = Some((number, outcome)));
-        first
+        result
     }
 
     /// How many items may be pulled and not consumed, by as many workers as there are now.
@@ -143,15 +137,15 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
 pub(super) struct InOrder<F: ProcessFn, I> {
     /// `Err` once, if the pool takes no work; then `None`.
     window: Option<Result<Window<F, I>, Error>>,
-    /// Results that came before their turn.
-    early: HashMap<usize, Outcome>,
+    /// Results that came before their turn, by the number of the first of each.
+    early: BTreeMap<usize, Arrived>,
 }
 
 impl<F: ProcessFn, I: Iterator<Item = F::Args>> InOrder<F, I> {
     pub(super) fn new(window: Result<Window<F, I>, Error>) -> InOrder<F, I> {
         InOrder {
             window: Some(window),
-            early: HashMap::new(),
+            early: BTreeMap::new(),
         }
     }
 }
@@ -169,13 +163,16 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for InOrder<F, I> {
             let has_come = self.early.contains_key(&turn);
             let is_end = window.advance(|arrived| has_come || !arrived.is_empty());
             for arrived in window.arrived.drain(..) {
-                arrived.each(|number, outcome| {
-                    self.early.insert(number, outcome);
-                });
+                self.early.insert(arrived.number(), arrived);
             }
-            if let Some(outcome) = self.early.remove(&turn) {
+            if let Some(mut arrived) = self.early.remove(&turn)
+                && let Some((_, result)) = window.reader.read_first(&mut arrived)
+            {
+                if arrived.has_more() {
+                    self.early.insert(arrived.number(), arrived);
+                }
                 window.consumed += 1;
-                return Some(window.reader.read(outcome));
+                return Some(result);
             }
             if is_end {
                 self.window = None;
@@ -210,8 +207,8 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for AsTheyCome<F, I> {
             self.window = None;
             return None;
         }
-        let (number, outcome) = window.next_arrived()?;
+        let next = window.next_arrived()?;
         window.consumed += 1;
-        Some((number, window.reader.read(outcome)))
+        Some(next)
     }
 }

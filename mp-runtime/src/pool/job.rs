@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::link::Link;
 use crate::os::event_fd::EventFd;
 use crate::os::identity::process_id;
-use crate::process::{Answer, Answers};
+use crate::process::Answers;
 use crate::registry::{Catalogue, ProcessFn};
 use crate::wire::{DecodeError, Decoder};
 
@@ -36,10 +36,14 @@ pub(super) enum Chunking {
     Fixed(usize),
     /// As many as are worth a message, found while they run.
     Automatic,
+    /// One, or some of those that are known to be short, since who asks waits for the first of them.
+    Lazy,
 }
 
-/// What happened to an item.
-pub(super) type Outcome = Result<Answer, Error>;
+/// Short items are put into one call for about so long, ...
+const LAZY_NANOS: u32 = 10_000;
+/// ... and no more of them.
+const MOST_LAZY: usize = 64;
 
 /// What happened to an item, or to some in a row.
 pub(super) enum Arrived {
@@ -64,16 +68,17 @@ impl Arrived {
         }
     }
 
-    /// What happened to each of the items.
-    pub(super) fn each(self, mut take: impl FnMut(usize, Outcome)) {
+    /// The number of the first of them.
+    pub(super) fn number(&self) -> usize {
         match self {
-            Arrived::Failed(number, error) => take(number, Err(error)),
-            Arrived::Done(mut answers) => {
-                while let Some((number, answer)) = answers.split_first() {
-                    take(number, Ok(answer));
-                }
-            }
+            Arrived::Failed(number, _) => *number,
+            Arrived::Done(answers) => answers.number(),
         }
+    }
+
+    /// Whether there are others, after the first was read.
+    pub(super) fn has_more(&self) -> bool {
+        matches!(self, Arrived::Done(answers) if answers.len() > 0)
     }
 }
 
@@ -135,9 +140,18 @@ pub(super) struct Reader<R> {
 }
 
 impl<R> Reader<R> {
-    pub(super) fn read(&self, outcome: Outcome) -> Result<R, Error> {
-        let result = outcome?.decode(self.read);
-        result.inspect_err(|_| self.counters.recount())
+    /// Reads the first of what is left of some items, and takes it off.
+    pub(super) fn read_first(&self, arrived: &mut Arrived) -> Option<(usize, Result<R, Error>)> {
+        match arrived {
+            Arrived::Failed(number, error) => Some((*number, Err(error.clone()))),
+            Arrived::Done(answers) => {
+                let first = answers.decode_first(self.read)?;
+                if first.1.is_err() {
+                    self.counters.recount();
+                }
+                Some(first)
+            }
+        }
     }
 
     /// Reads each of some items.
@@ -287,6 +301,13 @@ impl Job {
                 let fair = waiting / (2 * workers.max(1));
                 self.chunk_size.load(Ordering::Relaxed).min(fair).max(1)
             }
+            Chunking::Lazy => match self.pace.load(Ordering::Relaxed) {
+                0 => 1,
+                pace => {
+                    let fair = (waiting / (2 * workers.max(1))).min(MOST_LAZY);
+                    ((LAZY_NANOS / pace) as usize).min(fair).max(1)
+                }
+            },
         }
     }
 

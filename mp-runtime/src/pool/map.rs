@@ -75,12 +75,8 @@ impl Feed {
         let size = match self.job.chunking {
             // What one item comes to is known before the next one runs.
             _ if self.core.config.backend == Backend::Inline => 1,
-            // While much is on its way, several chunks are put in at once.
-            Chunking::Fixed(size) if self.job.is_quick() => {
-                let ahead = self.count.saturating_sub(self.job.arrived_count());
-                size.saturating_mul((ahead / 8).clamp(1, MOST_AT_ONCE))
-            }
-            Chunking::Fixed(size) => size,
+            Chunking::Fixed(size) => size.saturating_mul(self.at_once()),
+            Chunking::Lazy => self.at_once(),
             Chunking::Automatic => self.segment_size,
         };
         let is_full = self.builder.is_full(size);
@@ -88,6 +84,17 @@ impl Feed {
             self.flush();
         }
         is_full
+    }
+
+    /// How many chunks are put in at once: several while much is on its way.
+    fn at_once(&self) -> usize {
+        match self.job.is_quick() {
+            true => {
+                let ahead = self.count.saturating_sub(self.job.arrived_count());
+                (ahead / 8).clamp(1, MOST_AT_ONCE)
+            }
+            false => 1,
+        }
     }
 
     /// Submits what was pushed.

@@ -230,7 +230,7 @@ impl<'p> WithOptions<'p> {
     }
 
     fn lazy_job<F: ProcessFn>(&self, count: Option<usize>) -> Result<Arc<Job>, Error> {
-        let job = self.job::<F>(Chunking::Fixed(1), true, count)?;
+        let job = self.job::<F>(Chunking::Lazy, true, count)?;
         job.attend();
         Ok(job)
     }

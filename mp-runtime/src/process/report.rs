@@ -71,6 +71,11 @@ impl Answers {
         self.count
     }
 
+    /// The number of the first one.
+    pub(crate) fn number(&self) -> usize {
+        self.number
+    }
+
     /// The number behind that of the last one.
     pub(crate) fn end(&self) -> usize {
         self.number + self.count
@@ -106,22 +111,22 @@ impl Answers {
         }
     }
 
-    /// Takes the first one off.
-    pub(crate) fn split_first(&mut self) -> Option<(usize, Answer)> {
-        if self.count == 0 {
-            return None;
-        }
+    /// Reads the first value, and takes it off.
+    pub(crate) fn decode_first<R>(
+        &mut self,
+        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+    ) -> Option<(usize, Result<R, Error>)> {
+        self.count = self.count.checked_sub(1)?;
         let number = self.number;
         let (payload, next) = self.bundle.payload_at(self.at);
-        let answer = Answer {
-            reply: self.bundle.reply.clone(),
-            payload,
-            who: self.of(number),
+        (self.at, self.number) = (next, number + 1);
+        let reply = &self.bundle.reply;
+        let decoded = catch_unwind(AssertUnwindSafe(|| reply.decode(&payload, read)));
+        let result = match decoded {
+            Ok(decoded) => decoded.map_err(|error| self.of(number).not_decoded(&error)),
+            Err(panic) => Err(self.of(number).not_decoded(&panicked(panic))),
         };
-        self.at = next;
-        self.number += 1;
-        self.count -= 1;
-        Some((number, answer))
+        Some((number, result))
     }
 
     fn skip(&mut self, count: usize) {
