@@ -13,6 +13,7 @@ use super::mailbox::{self, Caller};
 use super::message::{self, Bundle, Call, Record, Report, Status};
 use super::ring::{DownWriter, UpReader};
 use crate::os::crowd::{self, is_crowded};
+use crate::os::identity::process_id;
 use crate::os::{self, pidfd::PidFd};
 use crate::shm::bulk;
 use crate::wire::{self, Apart, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
@@ -53,6 +54,8 @@ pub(super) struct Duct {
     receiver: Mutex<Receiver>,
     outbox: Outbox,
     pidfd: Arc<PidFd>,
+    /// The parent.
+    owner_id: u32,
     /// The worker has ended: what is in the ring now is all there will be.
     has_ended: AtomicBool,
 }
@@ -166,6 +169,7 @@ pub(crate) fn open(
         receiver: Mutex::new(receiver),
         outbox,
         pidfd,
+        owner_id: process_id(),
         has_ended: AtomicBool::new(false),
         lanes,
     });
@@ -456,6 +460,10 @@ impl Duct {
     }
 
     fn stop(&self) {
+        // A fork of the program has the same memory, and no say in it.
+        if process_id() != self.owner_id {
+            return;
+        }
         if !self.has_ended.load(Ordering::Relaxed) {
             self.put(message::STOP, &[]);
             self.lanes.down_bell().ring();

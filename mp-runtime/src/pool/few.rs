@@ -16,6 +16,15 @@ impl<T> Few<T> {
         }
     }
 
+    /// Removes one of which this is so, if there is any; the order may change.
+    pub(crate) fn remove(&mut self, is_it: impl Fn(&T) -> bool) {
+        if let Some(place) = self.more.iter().position(&is_it) {
+            self.more.swap_remove(place);
+        } else if self.first.as_ref().is_some_and(is_it) {
+            self.first = self.more.pop();
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.first.is_none()
     }

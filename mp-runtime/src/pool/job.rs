@@ -179,8 +179,8 @@ struct Results {
     waker: Option<Waker>,
     /// How many threads wait for it without a worker to look at.
     waiting: usize,
-    /// Where those sleep who wait for it at the ring of a worker, once for each.
-    sleep_at: Vec<Arc<Link>>,
+    /// Where those sleep who wait for it at the ring of a worker.
+    sleep_at: Few<Arc<Link>>,
     /// Told when the last one has arrived.
     watchers: Vec<Watcher>,
     follower: Option<Arc<dyn Follower>>,
@@ -479,12 +479,10 @@ impl Job {
         drop(results);
         let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let has_slept = link.sleep(limit, || self.is(until));
-        // Another one who waits for it may sleep on.
-        let mut results = self.results();
-        let own = results.sleep_at.iter().position(|other| Arc::ptr_eq(other, link));
-        let own = own.map(|own| results.sleep_at.swap_remove(own));
-        drop(results);
-        drop(own);
+        // It may be another's by now, who sleeps at the same ring: that is as good.
+        self.results()
+            .sleep_at
+            .remove(|other| Arc::ptr_eq(other, link));
         has_slept
     }
 

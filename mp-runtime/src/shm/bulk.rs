@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use bytemuck::AnyBitPattern;
 
 use super::region::Region;
+use crate::os::identity::process_id;
 use crate::os::memory;
 
 /// Runs of so many bytes and more lie apart from their message.
@@ -50,8 +51,8 @@ const LEAST_SHARE: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Bulk {
     region: Arc<Region>,
-    /// It came from another process, which waits to have it back.
-    is_received: bool,
+    /// It came from another process, which waits to have it back from this one.
+    receiver_id: Option<u32>,
 }
 
 struct Kept {
@@ -180,7 +181,7 @@ impl Bulk {
         }
         Ok(Bulk {
             region,
-            is_received: false,
+            receiver_id: None,
         })
     }
 
@@ -189,7 +190,7 @@ impl Bulk {
         keep(|depot| &mut depot.received, &region);
         Bulk {
             region,
-            is_received: true,
+            receiver_id: Some(process_id()),
         }
     }
 
@@ -239,7 +240,8 @@ impl Bulk {
 
 impl Drop for Bulk {
     fn drop(&mut self) {
-        if self.is_received
+        // A fork of the receiver has nothing to give back.
+        if self.receiver_id.is_some_and(|id| id == process_id())
             && let Some(word) = lent(&self.region)
         {
             // SYNC lent: pairs with the load in `is_free`: what was read was read before.
