@@ -284,6 +284,9 @@ fn a_call_is_begun_or_taken_back() {
                 [false, true] => panic!("a call was begun behind one that is void"),
             };
             assert_eq!(begun, Some(last));
+            // Whoever asks again is told the same.
+            let again = live(1, FOREVER, || Claim(&word).take_back(calls[1]));
+            assert_eq!(again, Some(last));
         });
     }
 }

@@ -602,9 +602,12 @@ impl World {
 fn kinds(ended: Ended) -> Vec<(usize, Option<ErrorKind>)> {
     let mut kinds = Vec::new();
     for arrived in ended.arrived {
-        arrived.each(|number, outcome| {
-            kinds.push((number, outcome.err().map(|error| error.kind())));
-        });
+        match arrived {
+            Arrived::Failed(number, error) => kinds.push((number, Some(error.kind()))),
+            Arrived::Done(answers) => {
+                kinds.extend((answers.number()..answers.end()).map(|number| (number, None)));
+            }
+        }
     }
     if let Some((pieces, error)) = ended.failed {
         let numbers = pieces.iter().flat_map(Piece::numbers);
