@@ -65,6 +65,31 @@ pub(crate) fn create(bytes: usize) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// As [`create`], of memory that nobody but this process can write, and that only through the
+/// mapping that this gives (`F_SEAL_FUTURE_WRITE`, Linux 5.1).
+///
+/// # Errors
+///
+/// As those of `create`, and if it cannot be mapped.
+pub(crate) fn create_to_lend(bytes: usize) -> io::Result<(OwnedFd, Mapping)> {
+    let wanted = bytes as u64;
+    check_room(wanted)?;
+    let fd = unsealed(wanted)?;
+    take(&fd, 0..wanted)?;
+    let mapping = Mapping::of(&fd, bytes)?;
+    fcntl(
+        &fd,
+        FcntlArg::F_ADD_SEALS(SEALS | SealFlag::F_SEAL_FUTURE_WRITE),
+    )?;
+    Ok((fd, mapping))
+}
+
+/// Whether memory that came from another process is of the kind that [`create_to_lend`] makes.
+pub(crate) fn is_only_to_read(fd: &impl AsFd) -> io::Result<bool> {
+    let seals = SealFlag::from_bits_truncate(fcntl(fd.as_fd(), FcntlArg::F_GET_SEALS)?);
+    Ok(seals.contains(SealFlag::F_SEAL_FUTURE_WRITE))
+}
+
 /// Makes room for up to `bytes` bytes, and no memory behind it yet.
 ///
 /// # Errors
@@ -113,9 +138,13 @@ fn unsealed(bytes: u64) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Nobody changes its size, nor takes these off.
+const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK
+    .union(SealFlag::F_SEAL_GROW)
+    .union(SealFlag::F_SEAL_SEAL);
+
 fn seal(fd: &OwnedFd) -> io::Result<()> {
-    let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
-    fcntl(fd, FcntlArg::F_ADD_SEALS(seals))?;
+    fcntl(fd, FcntlArg::F_ADD_SEALS(SEALS))?;
     Ok(())
 }
 
@@ -310,7 +339,7 @@ impl Mapping {
     }
 
     /// As [`of`](Mapping::of), only to be read.
-    pub(super) fn to_read(fd: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
+    pub(crate) fn to_read(fd: &impl AsFd, bytes: usize) -> io::Result<Mapping> {
         Mapping::map(fd, bytes, ProtFlags::PROT_READ)
     }
 

@@ -26,7 +26,7 @@ use crate::registry::ProcessFn;
 /// It is also a `Future` of its result, for any executor: it wakes the waker of the last poll, also
 /// when the task is cancelled and when the pool ends. The waker is called by threads that serve
 /// others, so it should do no more than wakers do. Once the result was taken, polling again gives
-/// an error, [`Closed`](ErrorKind::Closed), and nothing panics. Dropping the future lets the work
+/// an error, [`Closed`](crate::error::ErrorKind::Closed), and nothing panics. Dropping the future lets the work
 /// run on, as ever.
 ///
 /// ```
@@ -198,7 +198,7 @@ impl<R> Task<R> {
     /// # Errors
     ///
     /// Whatever kept the call from returning; for a map, the first error in the order of the items.
-    /// [`WouldDeadlock`](ErrorKind::WouldDeadlock) in a callback of this very task.
+    /// [`WouldDeadlock`](crate::error::ErrorKind::WouldDeadlock) in a callback of this very task.
     #[doc(alias = "get")]
     pub fn join(self) -> Result<R, Error> {
         self.job.attend();
@@ -229,7 +229,7 @@ impl<R> Task<R> {
 
     /// Cancels it; tells whether there was anything left to cancel. What is queued never runs. What
     /// is running is stopped: its worker is killed and replaced. The result is then
-    /// [`Cancelled`](ErrorKind::Cancelled).
+    /// [`Cancelled`](crate::error::ErrorKind::Cancelled).
     ///
     /// ```
     /// # #[mp::process_fn]
@@ -266,7 +266,7 @@ impl<R: Send + 'static> Task<R> {
     /// [`Pool::join`](super::Pool::join) returns when all callbacks of its tasks have; terminating
     /// or dropping a pool waits for none, and those of the cancelled tasks are called then. The end
     /// of the program waits for none either. Who adds one after the future has given the result
-    /// away finds an error in its place, [`Closed`](ErrorKind::Closed).
+    /// away finds an error in its place, [`Closed`](crate::error::ErrorKind::Closed).
     ///
     /// ```
     /// # #[mp::process_fn]

@@ -13,7 +13,9 @@
 //! | in use | who made it has a [`Bulk`] of it, which it may send, and which it keeps as long as anybody may read | free, when that is dropped |
 //! | lent | who made it has given it away with a message, and `LENT` is 1 | free, when who received it drops it, which sets `LENT` to 0 |
 //!
-//! `LENT` is a word at the beginning of the region. Who receives may be dead by then, or lie: then the
+//! What is kept by who made it, and lent, nobody else can write: arguments that several workers read in
+//! turns are no way from one of them to another. What is given away has the word `LENT` at its
+//! beginning, for its receiver to write. Who receives may be dead by then, or lie: then the
 //! region is never free again, and goes with its last mapping. Who made it may be hostile, and write
 //! while somebody reads: who does not trust it only [copies](Bulk::read), and looks at the copy.
 
@@ -58,6 +60,8 @@ pub(crate) struct Bulk {
 struct Kept {
     region: Arc<Region>,
     used: Instant,
+    /// Whether what is copied there is given away.
+    is_given: bool,
 }
 
 /// What this process keeps.
@@ -97,12 +101,13 @@ pub(crate) fn give_back_unused() {
 
 impl Depot {
     /// Takes a free region of those that were made here, or makes one, for so many bytes.
-    fn take(bytes: usize) -> io::Result<Arc<Region>> {
+    fn take(bytes: usize, is_given: bool) -> io::Result<Arc<Region>> {
         let wanted = bytes.checked_add(START).ok_or(io::ErrorKind::OutOfMemory)?;
         let mut depot = depot();
         let fits = |kept: &&mut Kept| {
             let size = kept.region.bytes();
-            size >= wanted && size / LEAST_SHARE <= wanted && is_free(&kept.region)
+            let is_of_size = size >= wanted && size / LEAST_SHARE <= wanted;
+            is_of_size && kept.is_given == is_given && is_free(&kept.region)
         };
         let smallest = depot.own.iter_mut().filter(fits);
         if let Some(kept) = smallest.min_by_key(|kept| kept.region.bytes()) {
@@ -115,14 +120,18 @@ impl Depot {
             false => LARGE_STEP,
         };
         let size = wanted.checked_next_multiple_of(step);
-        let region = Region::create(size.ok_or(io::ErrorKind::OutOfMemory)?)?;
-        keep(|depot| &mut depot.own, &region);
+        let size = size.ok_or(io::ErrorKind::OutOfMemory)?;
+        let region = match is_given {
+            true => Region::create(size)?,
+            false => Region::create_to_lend(size)?,
+        };
+        keep(|depot| &mut depot.own, &region, is_given);
         Ok(region)
     }
 }
 
 /// Keeps a region, in the place of the one that was used least lately if there are many.
-fn keep(list: impl FnOnce(&mut Depot) -> &mut Vec<Kept>, region: &Arc<Region>) {
+fn keep(list: impl FnOnce(&mut Depot) -> &mut Vec<Kept>, region: &Arc<Region>, is_given: bool) {
     let mut depot = depot();
     let list = list(&mut depot);
     let used = Instant::now();
@@ -143,6 +152,7 @@ fn keep(list: impl FnOnce(&mut Depot) -> &mut Vec<Kept>, region: &Arc<Region>) {
     list.push(Kept {
         region: Arc::clone(region),
         used,
+        is_given,
     });
     drop(depot);
     drop(before);
@@ -155,7 +165,11 @@ fn is_free(region: &Arc<Region>) -> bool {
         && lent(region).is_none_or(|word| word.load(Ordering::Acquire) == 0)
 }
 
+/// The word that says whether it is lent; none in a region that this process cannot write.
 fn lent(region: &Region) -> Option<&AtomicU32> {
+    if region.is_only_to_read() {
+        return None;
+    }
     let place = region.at(0, size_of::<AtomicU32>(), align_of::<AtomicU32>())?;
     // SAFETY: mapped as long as the region lives, and aligned; every bit pattern is one, and all
     // processes use atomics only there.
@@ -170,7 +184,7 @@ impl Bulk {
     ///
     /// If there is no memory, or no descriptor, for them.
     pub(crate) fn of(bytes: &[u8], is_given: bool) -> io::Result<Bulk> {
-        let region = Depot::take(bytes.len())?;
+        let region = Depot::take(bytes.len(), is_given)?;
         let place = region.at(START, bytes.len(), 1);
         let place = place.ok_or(io::ErrorKind::OutOfMemory)?;
         // SAFETY: so many bytes are within the region, and nobody else writes or reads there: it was
@@ -187,7 +201,7 @@ impl Bulk {
 
     /// What came from another process.
     pub(crate) fn received(region: Arc<Region>) -> Bulk {
-        keep(|depot| &mut depot.received, &region);
+        keep(|depot| &mut depot.received, &region, false);
         Bulk {
             region,
             receiver_id: Some(process_id()),
@@ -282,5 +296,19 @@ mod tests {
         let third = Bulk::of(&bytes, false).expect("there is memory");
         assert_eq!(third.region().id(), first_id);
         drop(received);
+    }
+
+    #[test]
+    fn what_is_kept_cannot_be_written_by_who_receives_it() {
+        let bulk = Bulk::of(&vec![1; 5 << 20], false).expect("there is memory");
+        let fd = bulk
+            .region()
+            .fd()
+            .try_clone()
+            .expect("there is a descriptor");
+        let bytes = bulk.region().bytes();
+        assert!(crate::os::memory::Mapping::of(&fd, bytes).is_err());
+        assert!(crate::os::memory::Mapping::to_read(&fd, bytes).is_ok());
+        assert!(nix::sys::uio::pwrite(&fd, &[2], 0).is_err());
     }
 }

@@ -16,6 +16,8 @@ use crate::os::memory::{self, Mapping, MemoryId};
 pub(crate) struct Region {
     id: MemoryId,
     mapping: Mapping,
+    /// It came from a process that lets nobody else write there.
+    is_only_to_read: bool,
     fd: OwnedFd,
     farewells: Mutex<Vec<Farewell>>,
 }
@@ -43,6 +45,16 @@ fn table() -> MutexGuard<'static, Table> {
     TABLE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Table {
+    fn add(&mut self, region: Region) -> Arc<Region> {
+        let region = Arc::new(region);
+        let weak = Arc::downgrade(&region);
+        self.by_base.insert(region.address(), Weak::clone(&weak));
+        self.by_id.get_or_insert_default().insert(region.id, weak);
+        region
+    }
+}
+
 impl Region {
     /// Makes one of `bytes` bytes, all zeroes.
     pub(crate) fn create(bytes: usize) -> io::Result<Arc<Region>> {
@@ -53,25 +65,53 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// If it is no memory of ours, or cannot be mapped.
+    /// If it is no memory of ours, if it cannot be written, or cannot be mapped.
     pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Arc<Region>> {
+        let region = Region::adopt_any(fd)?;
+        match region.is_only_to_read {
+            true => Err(io::ErrorKind::InvalidData.into()),
+            false => Ok(region),
+        }
+    }
+
+    /// As [`adopt`](Region::adopt), of one that perhaps can only be read.
+    pub(crate) fn adopt_any(fd: OwnedFd) -> io::Result<Arc<Region>> {
         let (id, bytes) = memory::inspect(&fd)?;
+        let is_only_to_read = memory::is_only_to_read(&fd)?;
         let mut table = table();
         let known = table.by_id.get_or_insert_default().get(&id);
         if let Some(region) = known.and_then(Weak::upgrade) {
             return Ok(region);
         }
-        let mapping = Mapping::of(&fd, bytes)?;
-        let region = Arc::new(Region {
+        let mapping = match is_only_to_read {
+            true => Mapping::to_read(&fd, bytes)?,
+            false => Mapping::of(&fd, bytes)?,
+        };
+        Ok(table.add(Region {
             id,
             mapping,
+            is_only_to_read,
             fd,
-            farewells: Mutex::new(Vec::new()),
-        });
-        let weak = Arc::downgrade(&region);
-        table.by_base.insert(region.address(), Weak::clone(&weak));
-        table.by_id.get_or_insert_default().insert(id, weak);
-        Ok(region)
+            farewells: Mutex::default(),
+        }))
+    }
+
+    /// Makes one of `bytes` bytes, all zeroes, that no other process can write.
+    pub(crate) fn create_to_lend(bytes: usize) -> io::Result<Arc<Region>> {
+        let (fd, mapping) = memory::create_to_lend(bytes)?;
+        let (id, _) = memory::inspect(&fd)?;
+        Ok(table().add(Region {
+            id,
+            mapping,
+            is_only_to_read: false,
+            fd,
+            farewells: Mutex::default(),
+        }))
+    }
+
+    /// Whether writing there would end this process.
+    pub(crate) fn is_only_to_read(&self) -> bool {
+        self.is_only_to_read
     }
 
     /// The region that holds the `bytes` bytes at `address` of this process, and where in it they

@@ -68,7 +68,7 @@ impl Freight {
                 files_left -= 1;
                 SharedFd::adopt(fd).map(|file| cargo.files.push(file))
             } else {
-                Region::adopt(fd).map(|region| cargo.bulks.push(Bulk::received(region)))
+                Region::adopt_any(fd).map(|region| cargo.bulks.push(Bulk::received(region)))
             };
             if let Err(error) = adopted {
                 cargo.loss = Some(error.to_string());
