@@ -10,7 +10,7 @@ use nix::libc::SIGKILL;
 use super::bell::Sleeper;
 use super::lanes::{Lanes, MOST_DOWN_BYTES, Running};
 use super::mailbox::{self, Caller};
-use super::message::{self, Bundle, Call, Record, Report, Status};
+use super::message::{self, Bundle, Call, Record, Report, StandIn, Status};
 use super::ring::{DownWriter, UpReader};
 use crate::os::crowd::{self, is_crowded};
 use crate::os::identity::process_id;
@@ -67,19 +67,14 @@ struct Receiver {
     inbox: Inbox,
     /// What was taken of the ring behind a record that stands for another.
     rest: Vec<u8>,
-    /// The next record comes over the connection.
-    is_apart: Option<Announced>,
+    /// What stands for the next record, which comes over the connection.
+    is_apart: Option<StandIn>,
     /// Why nothing more is taken: what came made no sense. Whoever finds that may not be the keeper,
     /// who is to hear of it all the same.
     nonsense: Option<String>,
     /// The ring was looked at after the worker had ended. What others, who have the memory from it,
     /// put in later is not taken.
     is_final: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Announced {
-    is_last: bool,
 }
 
 /// The right to say what comes next from a worker. Records are in order as long as whoever takes
@@ -496,7 +491,7 @@ impl Duct {
     fn receive(
         self: &Arc<Self>,
         receiver: &mut Receiver,
-        apart: Announced,
+        is_last: bool,
     ) -> Result<Apartment, String> {
         let message = match receiver.inbox.next() {
             Ok(message) => message,
@@ -507,7 +502,7 @@ impl Duct {
             message::FAREWELL if self.is_over() => Ok(Apartment::Farewell),
             message::LARGE_RECORD => {
                 receiver.is_apart = None;
-                take_in(message.body, message.handles, apart)
+                take_in(message.body, message.handles, is_last)
                     .map(Apartment::Report)
                     .map_err(|error| error.to_string())
             }
@@ -569,8 +564,7 @@ impl Receiver {
         if let Some(stand_in) = apart {
             self.rest = body.split_off(stand_in.place.end);
             body.truncate(stand_in.place.start);
-            let is_last = stand_in.is_last;
-            self.is_apart = Some(Announced { is_last });
+            self.is_apart = Some(stand_in);
         }
         if runs.is_empty() {
             return Ok(None);
@@ -633,9 +627,9 @@ impl Events {
         let report = match receiver.take(&duct.lanes, has_ended) {
             Err(reason) => return Some(Event::Broken(reason)),
             Ok(Some(report)) => Some(report),
-            Ok(None) => match receiver.is_apart {
+            Ok(None) => match receiver.is_apart.as_ref().map(|apart| apart.is_last) {
                 None => None,
-                Some(apart) => match duct.receive(&mut receiver, apart) {
+                Some(is_last) => match duct.receive(&mut receiver, is_last) {
                     Ok(Apartment::Report(report)) => Some(report),
                     Ok(Apartment::Farewell) => return Some(Event::Ended),
                     Err(reason) => {
@@ -675,7 +669,7 @@ impl Events {
 fn take_in(
     body: Vec<u8>,
     mut handles: Option<Handles>,
-    apart: Announced,
+    is_last: bool,
 ) -> Result<Report, DecodeError> {
     let status = body
         .first()
@@ -684,7 +678,7 @@ fn take_in(
         .ok_or_else(|| DecodeError::new("a record has no status"))?;
     let record = Record {
         status,
-        is_last: apart.is_last,
+        is_last,
         payload: 1..body.len(),
     };
     if let Some(handles) = &mut handles

@@ -269,7 +269,6 @@ impl Core {
         }
     }
 
-    /// Whether this is the process that made the pool, and not a fork of it.
     /// Where large runs of numbers among arguments go.
     pub(super) fn bulk_place(&self) -> BulkPlace {
         match self.has_rings() {
@@ -283,6 +282,7 @@ impl Core {
         self.config.backend == Backend::Processes
     }
 
+    /// Whether this is the process that made the pool, and not a fork of it.
     pub(super) fn is_owner(&self) -> bool {
         process_id() == self.owner_id
     }

@@ -103,7 +103,6 @@ pub(super) struct SegmentBuilder {
     positions: Vec<[u8; 4]>,
     count: usize,
     encoder: Encoder,
-    bulk: BulkPlace,
     ends: Option<wire::Ends>,
 }
 
@@ -112,7 +111,6 @@ impl SegmentBuilder {
     pub(super) fn new(bulk: BulkPlace) -> SegmentBuilder {
         SegmentBuilder {
             encoder: Encoder::with_bulk(bulk),
-            bulk,
             ..SegmentBuilder::default()
         }
     }
@@ -184,11 +182,10 @@ impl SegmentBuilder {
             first,
             mut positions,
             encoder,
-            bulk,
             ends,
             count,
         } = std::mem::take(self);
-        *self = SegmentBuilder::new(bulk);
+        *self = SegmentBuilder::new(encoder.bulk_place());
         let bulk_bytes = encoder.bulk_bytes();
         let (bytes, cargo) = encoder.into_parts();
         let item_ends = match count {

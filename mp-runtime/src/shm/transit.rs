@@ -49,6 +49,7 @@ pub(crate) struct Cargo {
 
 impl Cargo {
     /// Whether nothing travels.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         let Cargo {
             regions,
@@ -106,18 +107,7 @@ impl Departure {
     /// Whether no handle was noted.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        let Cargo {
-            regions,
-            files,
-            loans,
-            bulks,
-            loss: _,
-        } = &self.cargo;
-        self.parcels.is_empty()
-            && regions.is_empty()
-            && files.is_empty()
-            && loans.is_empty()
-            && bulks.is_empty()
+        self.parcels.is_empty() && self.cargo.is_empty()
     }
 }
 

@@ -248,6 +248,11 @@ impl Encoder {
         encoder
     }
 
+    /// Where it writes large runs of numbers.
+    pub(crate) fn bulk_place(&self) -> BulkPlace {
+        self.bulk
+    }
+
     /// Whether a part of the values so far lies apart.
     pub(crate) fn has_bulks(&self) -> bool {
         !self.departure.cargo.bulks.is_empty()
