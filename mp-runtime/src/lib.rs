@@ -45,7 +45,7 @@ pub mod __private {
 
     pub use crate::process::enter_test;
     pub use crate::registry::{
-        Call, CallError, Debugs, Displays, Fails, Function, Registered, Returned, Succeeds,
+        Call, CallError, Debugs, Displays, Fails, Function, Items, Registered, Returned, Succeeds,
     };
     pub use crate::shm::{AnyBits, Mend, Optional, Place};
     pub use crate::sync::{Guarded, RegisteredStatic, lock_order};

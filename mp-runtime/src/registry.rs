@@ -66,8 +66,9 @@ pub struct Function {
     pub timeout: Option<Duration>,
     /// How often a pool tries again after a death or a timeout.
     pub retries: Option<u32>,
-    /// Decodes the arguments, calls the function, encodes the result.
-    pub run: fn(&mut Call<'_>) -> Result<(), CallError>,
+    /// Runs all that is left of some items: decodes the arguments, calls the function, encodes the
+    /// result.
+    pub run: fn(&mut Items<'_, '_>),
 }
 
 /// What `inventory` collects.
@@ -76,15 +77,59 @@ pub struct Registered(pub &'static Function);
 
 inventory::collect!(Registered);
 
-/// One call, on the worker's side.
+/// The items of a call, on the worker's side.
+pub struct Items<'i, 'm> {
+    source: &'i mut dyn Source<'m>,
+    call: &'i mut Call<'m>,
+}
+
+/// Where items come from, and where their results go.
+pub(crate) trait Source<'m> {
+    /// Ends the item in `call`, if it has a result; then makes it the next one. Tells whether there
+    /// is one.
+    fn next(&mut self, call: &mut Call<'m>) -> bool;
+
+    /// Ends the item in `call`, which came to no result.
+    fn failed(&mut self, call: &mut Call<'m>, error: CallError);
+}
+
+impl<'i, 'm> Items<'i, 'm> {
+    pub(crate) fn new(source: &'i mut dyn Source<'m>, call: &'i mut Call<'m>) -> Items<'i, 'm> {
+        Items { source, call }
+    }
+
+    /// Calls `body` for each. One loop for all, where the types are known: for short functions the
+    /// way from one item to the next is what counts.
+    #[inline]
+    pub fn each(&mut self, body: impl Fn(&mut Call<'m>) -> Result<(), CallError>) {
+        while self.source.next(self.call) {
+            match body(self.call) {
+                Ok(()) => self.call.has_result = true,
+                Err(error) => self.source.failed(self.call, error),
+            }
+        }
+    }
+}
+
+/// One item, on the worker's side.
 #[derive(Debug)]
 pub struct Call<'m> {
     input: &'m [u8],
     bulks: &'m [Bulk],
     handles: Option<Arc<Handles>>,
-    output: Box<Encoder>,
+    /// Empty, or the result.
+    output: Encoder,
+    has_result: bool,
     /// Whether an `Err` that it returns is a failure and no result.
     is_initializer: bool,
+}
+
+impl std::fmt::Debug for Items<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Items")
+            .field("call", &self.call)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a call came to no result, when it did not panic.
@@ -96,31 +141,50 @@ pub enum CallError {
     Encode(EncodeError),
     /// It is an initializer that returned an `Err`, which says this.
     Refused(String),
+    /// There is no such function, as this says.
+    NoFunction(String),
 }
 
 impl<'m> Call<'m> {
-    /// One with these arguments, and what of them lies apart, whose result is written into `output`, which is empty. That of an
+    /// None yet; of those to come this lies apart. Results are written into `output`. That of an
     /// initializer fails if the function returns an `Err`.
-    pub(crate) fn new(
-        (input, bulks): (&'m [u8], &'m [Bulk]),
-        handles: Option<Arc<Handles>>,
-        output: Box<Encoder>,
-        is_initializer: bool,
-    ) -> Call<'m> {
+    pub(crate) fn new(bulks: &'m [Bulk], output: Encoder, is_initializer: bool) -> Call<'m> {
         Call {
-            input,
+            input: &[],
             bulks,
-            handles,
+            handles: None,
             output,
+            has_result: false,
             is_initializer,
         }
     }
 
-    /// The result, when everything of the call was dropped.
+    /// From now on it is the item with these arguments. What it was before has come to no result, or
+    /// that was taken.
     #[inline]
-    pub(crate) fn into_output(self) -> Result<Box<Encoder>, CallError> {
-        Handles::check_loans(self.output.loans()).map_err(CallError::Encode)?;
-        Ok(self.output)
+    pub(crate) fn begin(&mut self, input: &'m [u8], handles: Option<Arc<Handles>>) {
+        (self.input, self.handles) = (input, handles);
+    }
+
+    /// The result, if there is one, when everything else of the item was dropped. Whoever asks
+    /// empties it.
+    #[inline]
+    pub(crate) fn result(&mut self) -> Option<Result<&mut Encoder, EncodeError>> {
+        if !std::mem::take(&mut self.has_result) {
+            return None;
+        }
+        let loans = Handles::check_loans(self.output.loans());
+        Some(loans.map(|()| &mut self.output))
+    }
+
+    /// Has an empty `output` for the next result.
+    pub(crate) fn renew(&mut self, output: Encoder) {
+        self.has_result = false;
+        self.output = output;
+    }
+
+    pub(crate) fn into_output(self) -> Encoder {
+        self.output
     }
 
     /// Reads the arguments, once; they may borrow from the message.
@@ -340,7 +404,7 @@ mod tests {
             column: 1,
             timeout: None,
             retries: None,
-            run: |_| Ok(()),
+            run: |_| (),
         }))
     }
 

@@ -150,19 +150,19 @@ impl Expansion<'_> {
         let output = lane(&self.signature.output);
         let lanes = lanes();
         quote_spanned! {Span::mixed_site()=>
-            fn __mp_run(
-                __mp_call: &mut ::mp::__private::Call<'_>,
-            ) -> ::core::result::Result<(), ::mp::__private::CallError> {
+            fn __mp_run(__mp_items: &mut ::mp::__private::Items<'_, '_>) {
                 #lanes
-                let (#(#names,)*) = __mp_call.decode(|__mp_from| {
-                    ::core::result::Result::Ok((#(#decode,)*))
-                })?;
-                let __mp_output = __mp_call.invoke(move || #body_name(#(#pass),*))?;
-                __mp_call.check(|| {
-                    use ::mp::__private::{Debugs as _, Displays as _, Fails as _, Succeeds as _};
-                    (&&&::mp::__private::Returned(&__mp_output)).failure()
-                })?;
-                __mp_call.finish(|__mp_to| #output.encode(&__mp_output, __mp_to))
+                __mp_items.each(|__mp_call| {
+                    let (#(#names,)*) = __mp_call.decode(|__mp_from| {
+                        ::core::result::Result::Ok((#(#decode,)*))
+                    })?;
+                    let __mp_output = __mp_call.invoke(move || #body_name(#(#pass),*))?;
+                    __mp_call.check(|| {
+                        use ::mp::__private::{Debugs as _, Displays as _, Fails as _, Succeeds as _};
+                        (&&&::mp::__private::Returned(&__mp_output)).failure()
+                    })?;
+                    __mp_call.finish(|__mp_to| #output.encode(&__mp_output, __mp_to))
+                });
             }
         }
     }

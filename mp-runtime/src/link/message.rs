@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::parent::Reply;
+use super::parent::{OpenReply, Reply};
 use crate::wire::{DecodeError, Decoder};
 
 /// A frame: a call.
@@ -34,6 +34,9 @@ pub(super) const FAREWELL: u8 = 3;
 const IS_TIMED: u32 = 1;
 /// A flag of a call: it is that of an initializer.
 const IS_INITIALIZER: u32 = 2;
+/// A flag of a call: the arguments of its items have so many bytes each as the last word of the head
+/// says, and no table tells where they end.
+const IS_EVEN: u32 = 4;
 
 /// What a call is about, besides its arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,9 +68,18 @@ pub(crate) trait Args: Send + Sync {
     /// Those of the items in this range, one behind the other.
     fn bytes(&self, items: Range<usize>) -> &[u8];
 
-    /// Where each of the items in this range ends, four bytes each, little-endian, and where the first
-    /// one begins, counted from the same place. (No matter, if there is one item.)
-    fn ends(&self, items: Range<usize>) -> (&[u8], u32);
+    /// Where each of the items in this range ends.
+    fn table(&self, items: Range<usize>) -> Table<'_>;
+}
+
+/// Where the arguments of each item end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Table<'t> {
+    /// All have so many bytes. (No matter, if there is one item.)
+    Even(u32),
+    /// Four bytes for each, little-endian, and where the first one begins, counted from the same
+    /// place.
+    Ends(&'t [u8], u32),
 }
 
 impl Args for Vec<u8> {
@@ -75,8 +87,8 @@ impl Args for Vec<u8> {
         self
     }
 
-    fn ends(&self, _: Range<usize>) -> (&[u8], u32) {
-        (&[], 0)
+    fn table(&self, _: Range<usize>) -> Table<'_> {
+        Table::Even(0)
     }
 }
 
@@ -105,13 +117,6 @@ impl Call {
         self.args.bytes(self.items.clone())
     }
 
-    fn ends(&self) -> (&[u8], u32) {
-        match self.items.len() {
-            1 => (&[], 0),
-            _ => self.args.ends(self.items.clone()),
-        }
-    }
-
     /// What stands before its arguments: the head, and where they end.
     pub(super) fn table(&self) -> ([u8; HEAD_BYTES], &[u8]) {
         let CallHead {
@@ -123,8 +128,11 @@ impl Call {
         } = self.head;
         let timed = if is_timed { IS_TIMED } else { 0 };
         let initializer = if is_initializer { IS_INITIALIZER } else { 0 };
-        let (ends, start) = self.ends();
-        let words = [function, number, timed | initializer, count, start];
+        let (even, ends, word) = match self.args.table(self.items.clone()) {
+            Table::Even(bytes) => (IS_EVEN, &[][..], bytes),
+            Table::Ends(ends, start) => (0, ends, start),
+        };
+        let words = [function, number, timed | initializer | even, count, word];
         let mut head = [0; HEAD_BYTES];
         for (place, word) in head.as_chunks_mut().0.iter_mut().zip(words) {
             *place = word.to_le_bytes();
@@ -134,40 +142,72 @@ impl Call {
 
     /// How many bytes it has.
     pub(super) fn byte_count(&self) -> usize {
-        HEAD_BYTES + self.ends().0.len() + self.args().len()
+        let ends = match self.args.table(self.items.clone()) {
+            Table::Even(_) => 0,
+            Table::Ends(ends, _) => ends.len(),
+        };
+        HEAD_BYTES + ends + self.args().len()
     }
 
     /// Its parts, as those of one that came.
     pub(super) fn parts(&self) -> Parts<'_> {
-        let (ends, start) = self.ends();
+        let table = self.args.table(self.items.clone());
+        Parts::new(self.head.count, table, self.args())
+    }
+}
+
+/// The arguments of the items of a call that came, one after the other. Where a table makes no sense
+/// they are empty.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'m> {
+    /// How many items are left.
+    left: usize,
+    table: Table<'m>,
+    /// Those of them.
+    args: &'m [u8],
+}
+
+impl Default for Parts<'_> {
+    fn default() -> Self {
         Parts {
-            ends,
-            start: start as usize,
-            args: self.args(),
+            left: 0,
+            table: Table::Even(0),
+            args: &[],
         }
     }
 }
 
-/// The arguments of a call that came.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Parts<'m> {
-    ends: &'m [u8],
-    start: usize,
-    args: &'m [u8],
+impl<'m> Parts<'m> {
+    fn new(count: u32, table: Table<'m>, args: &'m [u8]) -> Parts<'m> {
+        let table = match count {
+            1 => Table::Even(u32::try_from(args.len()).unwrap_or(u32::MAX)),
+            _ => table,
+        };
+        let left = count as usize;
+        Parts { left, table, args }
+    }
 }
 
-impl<'m> Parts<'m> {
-    /// Those of each item. A table that makes no sense gives empty ones.
-    pub(super) fn items(self) -> impl Iterator<Item = &'m [u8]> {
-        let Parts { ends, start, args } = self;
-        let one = ends.is_empty().then_some(args);
-        let mut at = 0;
-        let many = ends.as_chunks().0.iter().map(move |end| {
-            let end = (u32::from_le_bytes(*end) as usize).wrapping_sub(start);
-            args.get(std::mem::replace(&mut at, end)..end)
-                .unwrap_or_default()
-        });
-        one.into_iter().chain(many)
+impl<'m> Iterator for Parts<'m> {
+    type Item = &'m [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'m [u8]> {
+        self.left = self.left.checked_sub(1)?;
+        let bytes = match &mut self.table {
+            // The only one, or the last one.
+            _ if self.left == 0 => self.args.len(),
+            Table::Even(bytes) => *bytes as usize,
+            Table::Ends(ends, start) => {
+                let (end, rest) = ends.split_first_chunk().unwrap_or((&[0; 4], &[]));
+                let (end, begin) = (u32::from_le_bytes(*end), *start);
+                (*ends, *start) = (rest, end);
+                end.wrapping_sub(begin) as usize
+            }
+        };
+        let (item, rest) = self.args.split_at_checked(bytes).unwrap_or_default();
+        self.args = rest;
+        Some(item)
     }
 }
 
@@ -179,12 +219,17 @@ impl<'m> Parts<'m> {
 pub(super) fn read_call(bytes: &[u8]) -> Result<(CallHead, Parts<'_>), DecodeError> {
     let mut from = Decoder::new(bytes);
     let (function, number, flags, count) = (from.u32()?, from.u32()?, from.u32()?, from.u32()?);
-    let start = from.u32()? as usize;
-    let ends = match count {
-        1 => &[],
-        count => from.raw((count as usize).saturating_mul(4))?,
+    let word = from.u32()?;
+    let table = match flags & IS_EVEN {
+        0 => Table::Ends(from.raw((count as usize).saturating_mul(4))?, word),
+        _ => Table::Even(word),
     };
     let args = from.raw(from.left())?;
+    if let (Table::Even(bytes), 2..) = (table, count)
+        && u64::from(bytes) * u64::from(count) != args.len() as u64
+    {
+        return Err(DecodeError::new("its arguments have another length"));
+    }
     let head = CallHead {
         function,
         number,
@@ -192,7 +237,7 @@ pub(super) fn read_call(bytes: &[u8]) -> Result<(CallHead, Parts<'_>), DecodeErr
         is_timed: flags & IS_TIMED != 0,
         is_initializer: flags & IS_INITIALIZER != 0,
     };
-    Ok((head, Parts { ends, start, args }))
+    Ok((head, Parts::new(count, table, args)))
 }
 
 /// What became of an item, or of a call.
@@ -337,17 +382,41 @@ impl Bundle {
         Bundle { reply, is_alone }
     }
 
-    /// The payload of the record that begins at `at`, and where the next one begins.
+    /// For reading several of them.
     #[inline]
-    pub(crate) fn payload_at(&self, at: usize) -> (Range<usize>, usize) {
-        let bytes = self.reply.bytes();
+    pub(crate) fn open(&self) -> OpenBundle<'_> {
+        OpenBundle {
+            reply: self.reply.open(),
+            is_alone: self.is_alone,
+        }
+    }
+}
+
+/// Some records whose payloads are being read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenBundle<'b> {
+    pub(crate) reply: OpenReply<'b>,
+    is_alone: bool,
+}
+
+impl<'b> OpenBundle<'b> {
+    /// The payload of the record that begins at `at`, and where the next one begins. That there is
+    /// one was seen when it came.
+    #[inline]
+    pub(crate) fn payload_at(&self, at: usize) -> (&'b [u8], usize) {
+        let bytes = self.reply.bytes;
         if self.is_alone {
-            return (at..bytes.len(), bytes.len());
+            return (bytes.get(at..).unwrap_or_default(), bytes.len());
         }
-        match read_record(bytes, at) {
-            Some((Read::Record(record), next)) => (record.payload, next),
-            _ => (0..0, at),
-        }
+        let head = bytes
+            .get(at..)
+            .and_then(<[u8]>::first_chunk::<RECORD_HEAD_BYTES>);
+        let Some(head) = head else {
+            return (&[], at);
+        };
+        let start = at + RECORD_HEAD_BYTES;
+        let end = start + (u32::from_le_bytes(*head) >> LENGTH_SHIFT) as usize;
+        (bytes.get(start..end).unwrap_or_default(), end)
     }
 }
 
@@ -447,9 +516,9 @@ impl Args for Listed {
         &self.bytes[self.start(items.start)..self.start(items.end)]
     }
 
-    fn ends(&self, items: Range<usize>) -> (&[u8], u32) {
+    fn table(&self, items: Range<usize>) -> Table<'_> {
         let start = self.start(items.start) as u32;
-        (self.ends[items].as_flattened(), start)
+        Table::Ends(self.ends[items].as_flattened(), start)
     }
 }
 
@@ -468,7 +537,8 @@ impl Report {
         for run in &self.runs {
             let mut at = run.at;
             for number in 1..=run.count {
-                let (payload, next) = self.bundle.payload_at(at);
+                let (payload, next) = self.bundle.open().payload_at(at);
+                let payload = next - payload.len()..next;
                 at = next;
                 records.push(Record {
                     status: run.status,

@@ -73,7 +73,7 @@ mod worker;
 pub(crate) use handshake::{Greeting, Offer};
 pub(crate) use lanes::{Lanes, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
-pub(crate) use message::{Args, Bundle, Call, CallHead, Record, Report, Run, Status};
+pub(crate) use message::{Args, Bundle, Call, CallHead, Parts, Record, Report, Run, Status, Table};
 #[cfg(test)]
 pub(crate) use message::{Listed, record_head};
 pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};

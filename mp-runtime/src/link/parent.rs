@@ -116,27 +116,51 @@ impl Reply {
         }
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.body
+    /// For reading several values.
+    #[inline]
+    pub(crate) fn open(&self) -> OpenReply<'_> {
+        let handles = self.handles.as_deref();
+        OpenReply {
+            bytes: &self.body,
+            handles,
+            apart: Apart::Foreign(handles.map_or(&[], |handles| handles.bulks())),
+        }
     }
 
     /// Reads the value of which `payload` are the bytes.
-    #[inline]
     pub(crate) fn decode<T>(
         &self,
         payload: &Range<usize>,
         read: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
         let bytes = self.body.get(payload.clone()).unwrap_or_default();
-        let handles = self.handles.as_deref();
-        let bulks = handles.map_or(&[][..], |handles| handles.bulks());
-        wire::decode(bytes, Apart::Foreign(bulks), handles, read)
+        self.open().decode(bytes, read)
     }
 
     /// Reads the reason for which something failed.
     pub(crate) fn text(&self, payload: &Range<usize>) -> String {
         let bytes = self.body.get(payload.clone()).unwrap_or_default();
         String::from_utf8_lossy(bytes).into_owned()
+    }
+}
+
+/// A message whose values are being read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenReply<'r> {
+    pub(crate) bytes: &'r [u8],
+    handles: Option<&'r Handles>,
+    apart: Apart<'r>,
+}
+
+impl<'r> OpenReply<'r> {
+    /// Reads the value of which these are the bytes.
+    #[inline]
+    pub(crate) fn decode<T>(
+        &self,
+        payload: &'r [u8],
+        read: impl FnOnce(&mut Decoder<'r>) -> Result<T, DecodeError>,
+    ) -> Result<T, DecodeError> {
+        wire::decode(payload, self.apart, self.handles, read)
     }
 }
 

@@ -81,14 +81,13 @@ impl Chunk {
     }
 
     /// The arguments of each item.
-    pub(crate) fn items(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn items(&self) -> Parts<'_> {
         let read = |bytes| read_call(bytes).map_or(Parts::default(), |(_, parts)| parts);
-        let parts = match &self.body {
+        match &self.body {
             Body::Framed(frame) => read(frame.content()),
             Body::Received(bytes) => read(bytes),
             Body::Lent(call) => call.parts(),
-        };
-        parts.items()
+        }
     }
 }
 
@@ -138,10 +137,10 @@ impl WorkerEnd {
 
     /// Begins the item at `place`, unless the call was cancelled meanwhile.
     #[inline]
-    pub(crate) fn begin(&self, call: CallHead, place: usize) -> bool {
+    pub(crate) fn begin(&self, call: CallHead, place: u32) -> bool {
         match &self.0 {
             Side::Process(process) => process.begin(call, place),
-            Side::Thread(thread) => thread.begin(call.number, place),
+            Side::Thread(thread) => thread.begin(call.number, place as usize),
         }
     }
 
@@ -288,10 +287,10 @@ impl OfProcess {
     }
 
     #[inline]
-    fn begin(&self, call: CallHead, place: usize) -> bool {
+    fn begin(&self, call: CallHead, place: u32) -> bool {
         let go = !self.lanes.is_cancelled(call.number);
         if go {
-            self.lanes.begin(call.number, place as u32, call.is_timed);
+            self.lanes.begin(call.number, place, call.is_timed);
         }
         go
     }

@@ -24,7 +24,7 @@ pub(super) struct Window<F: ProcessFn, I> {
     /// How many items a chunk has.
     chunk: usize,
     consumed: usize,
-    reader: Reader<F::Output>,
+    reader: Reader<F>,
     /// The program forked, and this is a copy that was told so.
     is_of_another_process: bool,
 }
@@ -42,7 +42,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             Chunking::Fixed(size) => size,
             Chunking::Automatic | Chunking::Lazy => 1,
         };
-        let reader = job.reader(F::__decode);
+        let reader = job.reader();
         Ok(Window {
             items: items.fuse(),
             feed,

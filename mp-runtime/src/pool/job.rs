@@ -1,5 +1,6 @@
 //! One call of the pool's methods, and the results that have come for it.
 
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -17,7 +18,6 @@ use crate::os::event_fd::EventFd;
 use crate::os::identity::process_id;
 use crate::process::Answers;
 use crate::registry::{Catalogue, ProcessFn};
-use crate::wire::{DecodeError, Decoder};
 
 /// A chunk that took less than this could have been larger: sending it cost as much as running it.
 const SHORT_CHUNK: Duration = Duration::from_micros(500);
@@ -133,19 +133,22 @@ pub(super) struct Job {
     owner_id: u32,
 }
 
-/// Reads results, and sees to it that those which cannot be read count as failed.
-pub(super) struct Reader<R> {
-    read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+/// Reads results of a function, and sees to it that those which cannot be read count as failed.
+pub(super) struct Reader<F> {
     counters: Arc<Counters>,
+    function: PhantomData<F>,
 }
 
-impl<R> Reader<R> {
+impl<F: ProcessFn> Reader<F> {
     /// Reads the first of what is left of some items, and takes it off.
-    pub(super) fn read_first(&self, arrived: &mut Arrived) -> Option<(usize, Result<R, Error>)> {
+    pub(super) fn read_first(
+        &self,
+        arrived: &mut Arrived,
+    ) -> Option<(usize, Result<F::Output, Error>)> {
         match arrived {
             Arrived::Failed(number, error) => Some((*number, Err(error.clone()))),
             Arrived::Done(answers) => {
-                let first = answers.decode_first(self.read)?;
+                let first = answers.decode_first(F::__decode)?;
                 if first.1.is_err() {
                     self.counters.recount();
                 }
@@ -155,14 +158,15 @@ impl<R> Reader<R> {
     }
 
     /// Reads each of some items.
+    #[inline]
     pub(super) fn read_each(
         &self,
         arrived: Arrived,
-        mut take: impl FnMut(usize, Result<R, Error>),
+        mut take: impl FnMut(usize, Result<F::Output, Error>),
     ) {
         match arrived {
             Arrived::Failed(number, error) => take(number, Err(error)),
-            Arrived::Done(answers) => answers.decode(self.read, |number, result| {
+            Arrived::Done(answers) => answers.decode(F::__decode, |number, result| {
                 if result.is_err() {
                     self.counters.recount();
                 }
@@ -266,14 +270,11 @@ impl Job {
         })
     }
 
-    /// What reads its results.
-    pub(super) fn reader<R>(
-        &self,
-        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
-    ) -> Reader<R> {
+    /// What reads its results, which are those of `F`.
+    pub(super) fn reader<F: ProcessFn>(&self) -> Reader<F> {
         Reader {
-            read,
             counters: Arc::clone(&self.counters),
+            function: PhantomData,
         }
     }
 

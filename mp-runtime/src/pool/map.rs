@@ -1,6 +1,6 @@
 //! Feeding items to a pool, and gathering all results in order.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use super::Backend;
@@ -167,57 +167,78 @@ impl Drop for Wanted {
 }
 
 /// Results on their way into a vector.
-pub(super) struct Gathered<R> {
-    results: Vec<Option<R>>,
+pub(super) struct Gathered<F: ProcessFn> {
+    /// Those of the first items, as far as all have come.
+    results: Vec<F::Output>,
+    /// Those of later ones, by the number of the first of some in a row.
+    later: BTreeMap<usize, Vec<F::Output>>,
     /// How many have come.
     pub(super) count: usize,
-    /// The results before this place have all come.
-    complete: usize,
     first_error: Option<(usize, Error)>,
-    reader: Reader<R>,
+    reader: Reader<F>,
 }
 
-impl<R> Gathered<R> {
-    pub(super) fn new(reader: Reader<R>) -> Gathered<R> {
+impl<F: ProcessFn> Gathered<F> {
+    pub(super) fn new(reader: Reader<F>) -> Gathered<F> {
         Gathered {
             results: Vec::new(),
+            later: BTreeMap::new(),
             count: 0,
-            complete: 0,
             first_error: None,
             reader,
         }
     }
 
     pub(super) fn add(&mut self, arrived: impl IntoIterator<Item = Arrived>) {
+        for arrived in arrived {
+            self.count += arrived.len();
+            self.add_row(arrived);
+        }
+        while let Some(next) = self.later.remove(&self.results.len()) {
+            self.results.extend(next);
+        }
+    }
+
+    /// Adds some in a row.
+    fn add_row(&mut self, arrived: Arrived) {
         let Gathered {
             results,
-            count,
+            later,
             first_error,
             reader,
             ..
         } = self;
-        for arrived in arrived {
-            *count += arrived.len();
-            if let Arrived::Done(answers) = &arrived
-                && results.len() < answers.end()
-            {
-                results.resize_with(answers.end(), || None);
+        let mut first = arrived.number();
+        let mut row = Vec::new();
+        match first == results.len() {
+            true => results.reserve(arrived.len()),
+            false => row.reserve(arrived.len()),
+        }
+        let keep = |later: &mut BTreeMap<_, _>, first, row: Vec<_>| {
+            if !row.is_empty() {
+                later.insert(first, row);
             }
-            reader.read_each(arrived, |number, result| match result {
-                Ok(result) => results[number] = Some(result),
-                Err(error) => {
-                    let is_first = first_error
-                        .as_ref()
-                        .is_none_or(|(first, _)| number < *first);
-                    if is_first {
-                        *first_error = Some((number, error));
-                    }
+        };
+        reader.read_each(arrived, |number, result| match result {
+            Ok(result) if number == results.len() => results.push(result),
+            Ok(result) => {
+                if number != first + row.len() {
+                    // One before it has failed.
+                    keep(later, first, std::mem::take(&mut row));
+                    first = number;
                 }
-            });
-        }
-        while self.results.get(self.complete).is_some_and(Option::is_some) {
-            self.complete += 1;
-        }
+                row.push(result);
+            }
+            Err(error) => {
+                let is_first = first_error
+                    .as_ref()
+                    .is_none_or(|(first, _)| number < *first);
+                if is_first {
+                    *first_error = Some((number, error));
+                }
+            }
+        });
+        keep(later, first, row);
     }
 
     /// Whether some item is known to have failed.
@@ -227,13 +248,14 @@ impl<R> Gathered<R> {
 
     /// The first error in the order of the items, once all before it are there.
     pub(super) fn error(&mut self) -> Option<Error> {
+        let complete = self.results.len();
         self.first_error
-            .take_if(|(number, _)| *number == self.complete)
+            .take_if(|(number, _)| *number == complete)
             .map(|(_, error)| error)
     }
 
-    pub(super) fn into_results(self) -> Vec<R> {
-        self.results.into_iter().flatten().collect()
+    pub(super) fn into_results(self) -> Vec<F::Output> {
+        self.results
     }
 }
 
@@ -248,7 +270,7 @@ pub(super) fn run<F: ProcessFn>(
         core: Arc::clone(core),
         job,
     };
-    let mut gathered = Gathered::new(wanted.job.reader(F::__decode));
+    let mut gathered = Gathered::<F>::new(wanted.job.reader());
     let mut items = items.fuse();
     loop {
         // After an error only what comes before it matters, and that was fed.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::link::{Args, Call, CallHead};
+use crate::link::{Args, Call, CallHead, Table};
 use crate::registry::ProcessFn;
 use crate::wire::{self, BulkPlace, EncodeError, Encoder, Handles};
 
@@ -36,7 +36,8 @@ pub(super) struct Segment {
 /// Where the bytes of each item end.
 #[derive(Debug)]
 enum Ends {
-    One,
+    /// All have so many.
+    Even(usize),
     /// Four bytes each, little-endian; the last one, if it ends beyond 4 GiB, with what is lower of
     /// its end: it is alone in its chunk then, and nobody asks.
     Many(Vec<[u8; 4]>),
@@ -47,10 +48,13 @@ impl Args for Segment {
         &self.bytes[self.start(items.start)..self.start(items.end)]
     }
 
-    fn ends(&self, items: Range<usize>) -> (&[u8], u32) {
+    fn table(&self, items: Range<usize>) -> Table<'_> {
         match &self.ends {
-            Ends::One => (&[], 0),
-            Ends::Many(ends) => (
+            // One that has more is alone, and nobody asks.
+            Ends::Even(bytes) => Table::Even(*bytes as u32),
+            // Nor for where a single one ends.
+            Ends::Many(_) if items.len() == 1 => Table::Even(0),
+            Ends::Many(ends) => Table::Ends(
                 ends[items.clone()].as_flattened(),
                 self.start(items.start) as u32,
             ),
@@ -69,7 +73,7 @@ impl Segment {
         match &self.ends {
             _ if position == 0 => 0,
             _ if position == self.count => self.bytes.len(),
-            Ends::One => self.bytes.len(),
+            Ends::Even(bytes) => bytes * position,
             Ends::Many(ends) => u32::from_le_bytes(ends[position - 1]) as usize,
         }
     }
@@ -99,7 +103,9 @@ impl Segment {
 #[derive(Default)]
 pub(super) struct SegmentBuilder {
     first: usize,
-    /// Where the bytes of each end, but for the last one.
+    /// How many bytes the first one has, and all others as long as `positions` is empty.
+    item_bytes: usize,
+    /// Where the bytes of each end, but for the last one, if they are not even.
     positions: Vec<[u8; 4]>,
     count: usize,
     encoder: Encoder,
@@ -149,14 +155,25 @@ impl SegmentBuilder {
         }
         item.encoder.end_item()?;
         std::mem::forget(item);
-        match self.count {
-            0 => self.first = number,
-            // A segment with more bytes gets no more items.
-            _ => self.positions.push((bytes as u32).to_le_bytes()),
+        let item_bytes = self.encoder.len() - bytes;
+        if self.count == 0 {
+            (self.first, self.item_bytes) = (number, item_bytes);
+        } else if item_bytes != self.item_bytes || !self.positions.is_empty() {
+            self.note_end(bytes);
         }
         debug_assert_eq!(number, self.first + self.count);
         self.count += 1;
         Ok(())
+    }
+
+    /// Notes where the item before ends, and those before that one.
+    fn note_end(&mut self, end: usize) {
+        // A segment with more bytes than four of these can tell gets no more items.
+        let number = |end: usize| (end as u32).to_le_bytes();
+        let known = self.positions.len() + 1;
+        let even = (known..self.count).map(|count| number(count * self.item_bytes));
+        self.positions.extend(even);
+        self.positions.push(number(end));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -180,6 +197,7 @@ impl SegmentBuilder {
     pub(super) fn take(&mut self) -> Arc<Segment> {
         let SegmentBuilder {
             first,
+            item_bytes,
             mut positions,
             encoder,
             ends,
@@ -188,9 +206,9 @@ impl SegmentBuilder {
         *self = SegmentBuilder::new(encoder.bulk_place());
         let bulk_bytes = encoder.bulk_bytes();
         let (bytes, cargo) = encoder.into_parts();
-        let item_ends = match count {
-            1 => Ends::One,
-            _ => {
+        let item_ends = match positions.is_empty() {
+            true => Ends::Even(item_bytes),
+            false => {
                 positions.push((bytes.len() as u32).to_le_bytes());
                 Ends::Many(positions)
             }

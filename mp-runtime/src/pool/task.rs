@@ -48,12 +48,12 @@ pub struct Task<R> {
 }
 
 /// Of a single call.
-struct One<R> {
-    result: Option<Result<R, Error>>,
-    reader: Reader<R>,
+struct One<F: ProcessFn> {
+    result: Option<Result<F::Output, Error>>,
+    reader: Reader<F>,
 }
 
-impl<R: Send> Gather<R> for One<R> {
+impl<F: ProcessFn> Gather<F::Output> for One<F> {
     fn add(&mut self, arrived: Few<Arrived>) {
         let One { result, reader } = self;
         for arrived in arrived {
@@ -61,24 +61,24 @@ impl<R: Send> Gather<R> for One<R> {
         }
     }
 
-    fn take(&mut self, _is_complete: bool) -> Option<Result<R, Error>> {
+    fn take(&mut self, _is_complete: bool) -> Option<Result<F::Output, Error>> {
         self.result.take()
     }
 }
 
 /// Of a map.
-struct Many<R> {
-    gathered: Option<Gathered<R>>,
+struct Many<F: ProcessFn> {
+    gathered: Option<Gathered<F>>,
 }
 
-impl<R: Send> Gather<Vec<R>> for Many<R> {
+impl<F: ProcessFn> Gather<Vec<F::Output>> for Many<F> {
     fn add(&mut self, arrived: Few<Arrived>) {
         if let Some(gathered) = &mut self.gathered {
             gathered.add(arrived);
         }
     }
 
-    fn take(&mut self, is_complete: bool) -> Option<Result<Vec<R>, Error>> {
+    fn take(&mut self, is_complete: bool) -> Option<Result<Vec<F::Output>, Error>> {
         if let Some(error) = self.gathered.as_mut()?.error() {
             // What others have returned is dropped, and may panic.
             contained(|| self.gathered = None);
@@ -103,9 +103,9 @@ impl<R> Task<R> {
         R: Send + 'static,
     {
         core.submit_alone(&job, encode::<F>(core, &job, args)?)?;
-        let gather = One {
+        let gather = One::<F> {
             result: None,
-            reader: job.reader(F::__decode),
+            reader: job.reader(),
         };
         Ok(Task {
             core: Arc::clone(core),
@@ -306,8 +306,8 @@ impl<R: Send + 'static> Task<Vec<R>> {
             feed.push::<F>(args);
         }
         feed.finish();
-        let gather = Many {
-            gathered: Some(Gathered::new(job.reader(F::__decode))),
+        let gather = Many::<F> {
+            gathered: Some(Gathered::new(job.reader())),
         };
         Ok(Task {
             core: Arc::clone(core),
@@ -325,7 +325,7 @@ pub(super) fn apply<F: ProcessFn>(
     args: F::Args,
 ) -> Result<F::Output, Error> {
     let segment = encode::<F>(core, job, args)?;
-    let reader = job.reader(F::__decode);
+    let reader = job.reader::<F>();
     job.attend();
     let mut attendance = core.has_rings().then(|| core.attend());
     core.submit_alone(job, segment)?;

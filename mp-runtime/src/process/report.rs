@@ -76,26 +76,22 @@ impl Answers {
         self.number
     }
 
-    /// The number behind that of the last one.
-    pub(crate) fn end(&self) -> usize {
-        self.number + self.count
-    }
-
     /// Reads each value, in order.
     #[inline]
     pub(crate) fn decode<R>(
         mut self,
-        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+        read: impl Fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
         mut take: impl FnMut(usize, Result<R, Error>),
     ) {
         while self.count > 0 {
             let mut done = 0;
             // One guard for all of them, and another for what is behind one that panics.
             let decoded = catch_unwind(AssertUnwindSafe(|| {
+                let bundle = self.bundle.open();
                 let mut at = self.at;
                 for number in (self.number..).take(self.count) {
-                    let (payload, next) = self.bundle.payload_at(at);
-                    let result = self.bundle.reply.decode(&payload, read);
+                    let (payload, next) = bundle.payload_at(at);
+                    let result = bundle.reply.decode(payload, &read);
                     (at, done) = (next, done + 1);
                     take(
                         number,
@@ -112,16 +108,17 @@ impl Answers {
     }
 
     /// Reads the first value, and takes it off.
+    #[inline]
     pub(crate) fn decode_first<R>(
         &mut self,
-        read: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+        read: impl Fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
     ) -> Option<(usize, Result<R, Error>)> {
         self.count = self.count.checked_sub(1)?;
         let number = self.number;
-        let (payload, next) = self.bundle.payload_at(self.at);
+        let bundle = self.bundle.open();
+        let (payload, next) = bundle.payload_at(self.at);
         (self.at, self.number) = (next, number + 1);
-        let reply = &self.bundle.reply;
-        let decoded = catch_unwind(AssertUnwindSafe(|| reply.decode(&payload, read)));
+        let decoded = catch_unwind(AssertUnwindSafe(|| bundle.reply.decode(payload, read)));
         let result = match decoded {
             Ok(decoded) => decoded.map_err(|error| self.of(number).not_decoded(&error)),
             Err(panic) => Err(self.of(number).not_decoded(&panicked(panic))),
@@ -132,12 +129,13 @@ impl Answers {
     fn skip(&mut self, count: usize) {
         let count = count.min(self.count);
         for _ in 0..count {
-            self.at = self.bundle.payload_at(self.at).1;
+            self.at = self.bundle.open().payload_at(self.at).1;
         }
         self.number += count;
         self.count -= count;
     }
 
+    #[cold]
     fn of(&self, number: usize) -> Who {
         self.who.of(self.is_mapped.then_some(number))
     }

@@ -27,7 +27,7 @@ use crate::error::ErrorKind;
 use crate::link::{
     Call, CallHead, Event as News, Events, Link, Listed, Record, Reply, Status, ThreadEnd,
 };
-use crate::registry::{self, CallError, Catalogue, Function, Registered};
+use crate::registry::{self, Catalogue, Function, Registered};
 use crate::shm::Shared;
 use crate::sync::{Array, ArrayChunk, Event};
 use crate::wire::{Decoder, Encoder, Handles};
@@ -143,11 +143,13 @@ fn look_around() -> i64 {
     count.count() as i64 * i64::from(large[77])
 }
 
-fn run(call: &mut registry::Call<'_>) -> Result<(), CallError> {
-    let argument: Act = call.decode(Decoder::value)?;
-    let output = call.invoke(move || act(argument))?;
-    call.check(|| matches!(output, Yield::Refused(_)).then(|| "not set up".to_owned()))?;
-    call.finish(|to| to.value(&output))
+fn run(items: &mut registry::Items<'_, '_>) {
+    items.each(|call| {
+        let argument: Act = call.decode(Decoder::value)?;
+        let output = call.invoke(move || act(argument))?;
+        call.check(|| matches!(output, Yield::Refused(_)).then(|| "not set up".to_owned()))?;
+        call.finish(|to| to.value(&output))
+    });
 }
 
 static ACT: Function = Function {

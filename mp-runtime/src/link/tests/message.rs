@@ -37,14 +37,14 @@ proptest! {
         let call = Call::new(head, args, 0..items.len());
         let bytes = frame(&call);
         prop_assert_eq!(call.byte_count(), bytes.len());
-        prop_assert_eq!(call.parts().items().collect::<Vec<_>>(), &items[..]);
+        prop_assert_eq!(call.parts().collect::<Vec<_>>(), &items[..]);
         let (read, parts) = read_call(&bytes).expect("it is a call");
         prop_assert_eq!(read, head);
-        prop_assert_eq!(parts.items().collect::<Vec<_>>(), &items[..]);
+        prop_assert_eq!(parts.collect::<Vec<_>>(), &items[..]);
         // One that is cut off is none, or has fewer arguments.
         for end in 0..bytes.len() {
             if let Ok((_, parts)) = read_call(&bytes[..end]) {
-                prop_assert_eq!(parts.items().count(), items.len());
+                prop_assert_eq!(parts.count(), items.len());
             }
         }
     }
@@ -61,7 +61,7 @@ proptest! {
             body.extend(payload);
         }
         let report = Report::of_body(body).expect("they are records");
-        let bytes = report.bundle.reply.bytes();
+        let bytes = report.bundle.reply.open().bytes;
         let records = report.records();
         let read = records.iter().map(|record| {
             (record.status, record.is_last, bytes[record.payload.clone()].to_vec())
@@ -88,11 +88,11 @@ proptest! {
             at = next;
         }
         if let Ok((_, parts)) = read_call(&body) {
-            parts.items().for_each(drop);
+            parts.for_each(drop);
         }
         if let Some(report) = Report::of_body(body) {
             for record in report.records() {
-                prop_assert!(report.bundle.reply.bytes().get(record.payload).is_some());
+                prop_assert!(report.bundle.reply.open().bytes.get(record.payload).is_some());
             }
         }
     }

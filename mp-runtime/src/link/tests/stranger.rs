@@ -207,7 +207,7 @@ impl Stranger {
 fn look_at(report: &Report) -> usize {
     let records = report.records();
     for record in &records {
-        let bytes = report.bundle.reply.bytes().get(record.payload.clone());
+        let bytes = report.bundle.reply.open().bytes.get(record.payload.clone());
         assert!(bytes.is_some(), "a record lies outside of its message");
     }
     records.len()
