@@ -60,6 +60,11 @@ impl Bell<'_> {
         self.0.load(Ordering::SeqCst) & sleeper as u32 != 0
     }
 
+    /// Changes whenever it is rung.
+    pub(super) fn count(self) -> u32 {
+        self.0.load(Ordering::SeqCst) & !BITS
+    }
+
     /// Whether a sleeper of this kind wants to be woken; a look that may be a moment old.
     #[inline]
     pub(super) fn is_wanted_by(self, sleeper: Sleeper) -> bool {

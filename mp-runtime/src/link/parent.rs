@@ -4,6 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use nix::libc::SIGKILL;
 
@@ -12,6 +13,7 @@ use super::lanes::{Lanes, MOST_DOWN_BYTES, Running};
 use super::mailbox::{self, Caller};
 use super::message::{self, Bundle, Call, Record, Report, StandIn, Status};
 use super::ring::{DownWriter, UpReader};
+use super::worker::FLUSH_INTERVAL;
 use crate::os::crowd::{self, is_crowded};
 use crate::os::identity::process_id;
 use crate::os::{self, pidfd::PidFd};
@@ -20,9 +22,12 @@ use crate::wire::{self, Apart, DecodeError, Decoder, Handles, Inbox, Outbox, Sil
 
 /// A call is light up to so many bytes, if it has no handles: it can be sent under a lock, and to a
 /// worker that has others.
-pub(crate) const LIGHT_BYTES: usize = 2 << 10;
+pub(crate) const LIGHT_BYTES: usize = 16 << 10;
 /// No light call is sent to a worker that has so many bytes of them in its ring.
 const MOST_LIGHT_BYTES: usize = 48 << 10;
+
+/// A keeper that was woken looks again after so long.
+pub(super) const LOOK_INTERVAL: Duration = FLUSH_INTERVAL.saturating_mul(2);
 
 /// Sends calls to a worker. When it is dropped the worker is told to stop.
 #[derive(Debug)]
@@ -383,11 +388,7 @@ impl Link {
 
     /// Sleeps until something comes, `limit` at most, unless `is_ready`; tells whether it could. Not
     /// for the keeper.
-    pub(crate) fn sleep(
-        &self,
-        limit: Option<std::time::Duration>,
-        is_ready: impl Fn() -> bool,
-    ) -> bool {
+    pub(crate) fn sleep(&self, limit: Option<Duration>, is_ready: impl Fn() -> bool) -> bool {
         let Way::Process(duct) = &self.0 else {
             return false;
         };
@@ -631,11 +632,12 @@ impl Letter {
 impl Events {
     /// Waits for the next event.
     pub(crate) fn next(&self) -> Event<'_> {
+        let mut last = None;
         loop {
             if let Some(event) = self.take() {
                 return event;
             }
-            self.sleep(true);
+            last = self.sleep(true, last);
         }
     }
 
@@ -671,22 +673,36 @@ impl Events {
     }
 
     /// Sleeps until something comes, or somebody wakes the keeper. The worker does so if the keeper
-    /// `is_wanted`, or when that is said by [`Link::leave_to_keeper`].
-    pub(crate) fn sleep(&self, is_wanted: bool) {
-        if let Source::Process(duct) = &self.0 {
-            let bell = duct.lanes.up_bell();
-            // Who has nothing to do for a while sees to it that memory goes back.
-            let limit = bulk::is_anything_kept().then_some(bulk::KEPT_FOR);
-            match is_wanted {
-                true => bell.sleep(Sleeper::Keeper, limit, || duct.has_news()),
-                false => bell.doze(Sleeper::Keeper, limit, || duct.has_news()),
-            }
-            if limit.is_some() {
-                bulk::give_back_unused();
-            }
+    /// `is_wanted`, or when that is said by [`Link::leave_to_keeper`], but not twice within
+    /// [`FLUSH_INTERVAL`]. So only a sleep after one in which it was not woken has no limit; that one
+    /// was `last`.
+    pub(crate) fn sleep(&self, is_wanted: bool, last: Option<Slept>) -> Option<Slept> {
+        let Source::Process(duct) = &self.0 else {
+            return None;
+        };
+        let bell = duct.lanes.up_bell();
+        let count = bell.count();
+        let is_kept = bulk::is_anything_kept();
+        let limit = match last {
+            Some(Slept(before)) if before == count => is_kept.then_some(bulk::KEPT_FOR),
+            _ => Some(LOOK_INTERVAL),
+        };
+        let is_ready = || bell.count() != count || duct.has_news();
+        match is_wanted {
+            true => bell.sleep(Sleeper::Keeper, limit, is_ready),
+            false => bell.doze(Sleeper::Keeper, limit, is_ready),
         }
+        if is_kept {
+            // Who has nothing to do for a while sees to it that memory goes back.
+            bulk::give_back_unused();
+        }
+        Some(Slept(count))
     }
 }
+
+/// A sleep of a keeper.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slept(u32);
 
 /// Finds a record that came over the connection, and keeps count from now on of the parts of arrays
 /// in it: its sender may end before anybody decodes it.

@@ -78,6 +78,19 @@ impl Spinner {
         self.spin_on(yields, &is_there)
     }
 
+    /// Looks for 3 µs whether something `is_there`, if that is worth it: what one does before a
+    /// system call that is needed only if nothing comes.
+    #[inline]
+    pub(super) fn glance(&self, is_there: impl Fn() -> bool) -> bool {
+        let is_worth_it = self.skips.load(Ordering::Relaxed) == 0
+            && self.yields.load(Ordering::Relaxed) <= YIELDS_ENOUGH;
+        let has_found = is_worth_it && self.look(PAUSES, is_there);
+        if has_found {
+            self.note_found(0);
+        }
+        has_found
+    }
+
     /// So much was found at once by a look.
     pub(crate) fn note_count(&self, count: usize) {
         let pauses = self.pauses.load(Ordering::Relaxed);

@@ -18,7 +18,8 @@ use crate::wire::{BulkPlace, Encoder, Handles, Inbox, Outbox, Payload};
 use std::sync::Arc;
 
 /// The keeper is not woken by an item that ends sooner than this after the last time, unless the
-/// call is at its end. So short items do not wake it one by one.
+/// worker has nothing more to do. So short items do not wake it one by one; and if a long one follows
+/// them, the keeper looks by itself ([`LOOK_INTERVAL`](super::parent::LOOK_INTERVAL)).
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Of calls of more items than this, ...
@@ -50,6 +51,9 @@ struct OfProcess {
     no_bulks: Arc<Vec<Bulk>>,
     /// How many items have ended since anybody looked how late it is.
     unwatched: u32,
+    /// The keeper may want to know of the end of a call, and was not told: perhaps there is another
+    /// call.
+    is_untold: bool,
 }
 
 /// A call that came.
@@ -111,6 +115,7 @@ impl WorkerEnd {
             woken: Instant::now(),
             no_bulks: Arc::default(),
             unwatched: 0,
+            is_untold: false,
         }))
     }
 
@@ -124,6 +129,13 @@ impl WorkerEnd {
                 let (body, bulks) = (Body::Lent(call), Arc::default());
                 Some(Chunk { head, body, bulks })
             }
+        }
+    }
+
+    /// Nothing more is asked of it.
+    pub(crate) fn finish(&mut self) {
+        if let Side::Process(process) = &mut self.0 {
+            process.tell();
         }
     }
 
@@ -258,6 +270,7 @@ impl OfProcess {
 
     /// Waits for a call over the connection.
     fn receive(&mut self) -> Option<Chunk> {
+        self.tell();
         let message = self.inbox.next().ok()?;
         if message.kind != message::LARGE_CALL {
             return None;
@@ -270,7 +283,13 @@ impl OfProcess {
         Some(Chunk { head, body, bulks })
     }
 
-    fn wait_for_frame(&self) {
+    fn wait_for_frame(&mut self) {
+        if self.is_untold {
+            if self.spinner.glance(|| self.reader.has_some()) {
+                return;
+            }
+            self.wake_now();
+        }
         let reader = &self.reader;
         if self.spinner.spin(|| reader.has_some()) {
             return;
@@ -326,14 +345,22 @@ impl OfProcess {
         self.woken.elapsed() > FLUSH_INTERVAL
     }
 
+    /// Before it does something that may take long: tells of what it has done.
+    fn tell(&mut self) {
+        if self.is_untold {
+            self.wake_now();
+        }
+    }
+
     fn wake_now(&mut self) {
+        self.is_untold = false;
         // Between the store of what there is and the look who wants it.
         fence(Ordering::SeqCst);
         let bell = self.lanes.up_bell();
-        if bell.is_wanted() {
+        if bell.is_wanted_by(Sleeper::Keeper) {
             self.woken = Instant::now();
-            bell.ring();
         }
+        bell.ring();
     }
 
     /// Puts a record into the ring, when there is room.
@@ -374,6 +401,7 @@ impl OfProcess {
     }
 
     fn end_call(&mut self, chunk: Chunk, is_cut_short: bool) {
+        let head = chunk.head;
         self.handles = None;
         if let Body::Framed(frame) = chunk.body {
             self.reader.pass(frame);
@@ -381,6 +409,12 @@ impl OfProcess {
         if is_cut_short {
             self.put(Some(Status::CutShort), true, &[]);
         }
-        self.wake_now();
+        // The end of one of many short calls is told as that of one of many items is.
+        self.is_untold = true;
+        if self.reader.has_some() {
+            self.wake(head);
+        } else if self.lanes.up_bell().is_wanted_by(Sleeper::Waiter) {
+            self.wake_now();
+        }
     }
 }

@@ -36,7 +36,10 @@ use crate::link::{Link, Spinner};
 /// A keeper that found so many results at once naps ...
 const MANY: usize = 3;
 /// ... for so long.
-const NAP: Duration = Duration::from_micros(100);
+const NAP: Duration = Duration::from_micros(60);
+
+/// Who waits for what takes longer naps as well.
+const MUCH_TIME: Duration = Duration::from_micros(400);
 
 /// Who attends, in a pool.
 #[derive(Debug, Default)]
@@ -47,7 +50,12 @@ pub(super) struct Attendants {
     /// Counts up whenever another worker has something to do.
     pub(super) epoch: AtomicU64,
     spinner: Spinner,
+    /// How often somebody has [passed](Core::attend_in_passing).
+    passed: AtomicUsize,
 }
+
+/// Every so many-eth time, who passes looks.
+const EACH_PASSING: usize = 32;
 
 /// A thread that attends, until this is dropped.
 pub(super) struct Attendance<'c> {
@@ -90,6 +98,26 @@ impl Core {
         state.busy.iter().filter_map(link).collect()
     }
 
+    /// What one does who submits many single calls: takes what has come of the ones before, now and
+    /// then, so that the workers get more of what waits, and no keeper has to wake up for that.
+    pub(super) fn attend_in_passing(self: &Arc<Self>) {
+        let attendants = &self.attendants;
+        let passed = attendants.passed.fetch_add(1, Ordering::Relaxed);
+        if passed % EACH_PASSING == 0 && self.has_rings() && !self.is_attended() {
+            self.take_all(&self.busy_links());
+        }
+    }
+
+    fn take_all(self: &Arc<Self>, links: &Few<(usize, Arc<Link>)>) -> usize {
+        let mut count = 0;
+        for (index, link) in links.iter() {
+            if let Some((report, turn)) = link.poll() {
+                count += self.records(*index, &report, turn);
+            }
+        }
+        count
+    }
+
     /// Takes what has arrived for a job, attending until something has or nothing will any more.
     pub(super) fn wait_take(self: &Arc<Self>, job: &Arc<Job>) -> Arrivals {
         loop {
@@ -98,6 +126,22 @@ impl Core {
             }
             self.wait_until(job, Until::News, None);
         }
+    }
+
+    /// As [`wait_take`](Core::wait_take), by one who waits for so many items. While there is much to
+    /// do it looks now and then only, and leaves its processor to the workers meanwhile, which have
+    /// enough until then.
+    pub(super) fn wait_take_many(self: &Arc<Self>, job: &Arc<Job>, items: usize) -> Arrivals {
+        let time = job.quick_time(items, self.worker_count());
+        if self.has_rings() && time.is_some_and(|time| time > MUCH_TIME) {
+            let mut attendance = self.attend();
+            attendance.take();
+            if !job.is(Until::News) {
+                std::thread::sleep(NAP);
+                attendance.take();
+            }
+        }
+        self.wait_take(job)
     }
 
     /// As [`wait_take`](Core::wait_take), by a thread that attends, and does so no longer then.
@@ -218,13 +262,7 @@ impl Attendance<'_> {
             self.links = self.core.busy_links();
             self.links.iter().for_each(|(_, link)| link.spare_keeper());
         }
-        let mut count = 0;
-        for (index, link) in self.links.iter() {
-            if let Some((report, turn)) = link.poll() {
-                count += self.core.records(*index, &report, turn);
-            }
-        }
-        count
+        self.core.take_all(&self.links)
     }
 
     fn has_news(&self) -> bool {

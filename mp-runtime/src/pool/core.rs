@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,12 @@ use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Link};
 use crate::os::identity::process_id;
+use crate::os::limit;
 use crate::process::{ProcessInfo, StartMethod, Worker};
 use crate::wire::{BulkPlace, Handles};
+
+/// How many workers can compute at once. To ask for it takes as long as a call.
+static PROCESSORS: LazyLock<usize> = LazyLock::new(|| limit::usable_cpus().max(1));
 
 /// How long `terminate` waits for killed workers to be gone.
 const TERMINATE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -70,6 +74,8 @@ pub(super) struct Core {
     state: Mutex<State>,
     /// Notified when a slot, the phase or the number of workers changes.
     changed: Condvar,
+    /// How many workers can compute at once.
+    pub(super) processors: usize,
     /// What `State::target` is, for those who need not know it exactly.
     worker_count: AtomicUsize,
     pub(super) counters: Arc<Counters>,
@@ -112,6 +118,7 @@ pub(super) struct State {
     pub(super) paces: Vec<u32>,
     /// How many workers there shall be: those of the slots before this one.
     pub(super) target: usize,
+
     /// Slots whose thread has not ended.
     pub(super) live_slots: usize,
     /// Jobs whose items are still being submitted.
@@ -197,6 +204,7 @@ impl Core {
                 restarts: 0,
             }),
             changed: Condvar::new(),
+            processors: *PROCESSORS,
             worker_count: AtomicUsize::new(0),
             counters: Arc::default(),
             attendants: Attendants::default(),
@@ -309,11 +317,14 @@ impl Core {
 
     /// Announces that items of a new job will be submitted. A lazy feed does not keep the pool from
     /// being joined.
-    pub(super) fn open_feed(&self, is_lazy: bool) -> Result<(), Error> {
+    pub(super) fn open_feed(&self, job: &Job, is_lazy: bool) -> Result<(), Error> {
         self.require_owner()?;
         let mut state = self.state();
         if let Some(error) = self.refused(&state) {
             return Err(error);
+        }
+        if let Some(pace) = state.pace(job.function_number) {
+            job.note_pace(pace);
         }
         match is_lazy {
             true => state.lazy_feeds += 1,
@@ -368,6 +379,7 @@ impl Core {
             state.life.enqueue(job, piece);
         }
         self.settle(state, aftermath);
+        self.attend_in_passing();
         Ok(())
     }
 

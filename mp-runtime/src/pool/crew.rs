@@ -283,6 +283,7 @@ impl Core {
             let job = Arc::clone(&ended.job);
             let chunk = ended.chunk_len();
             let slot = &mut slots[index];
+            slot.item_count = slot.item_count.saturating_sub(progress.items);
             let now = Instant::now();
             let took = now.duration_since(std::mem::replace(&mut slot.mark, now));
             let nanos = took.as_nanos() as u64 / progress.items as u64;

@@ -1,9 +1,10 @@
 //! Which worker gets what.
 //!
 //! A worker that has nothing to do gets a chunk, the one first that had something last: it is still
-//! warm. When all have something, those whose calls are *light* and quick get more of that kind, in
-//! turns, so that a burst of short calls costs a wake-up and not one each. What a worker has and has
-//! not begun can be taken back: when it is cancelled, or when another worker has nothing to do
+//! warm. When all have something, or as many as there are processors, those whose calls are *light*
+//! and quick get more of that kind, in turns, so that a burst of short calls costs a wake-up and not
+//! one each, and no more workers than can compute at once. What a worker has and has not begun can
+//! be taken back: when it is cancelled, or when another worker has nothing to do
 //! ([`rebalance`](Core::rebalance)).
 
 use std::sync::Arc;
@@ -11,16 +12,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core, Dispatch, State};
-use super::job::Job;
+use super::job::{Job, QUICK_NANOS};
 use super::segment::Piece;
 use crate::link::{CallHead, LIGHT_BYTES, Link};
 
-/// A worker has no more calls than take so long, ...
-const AHEAD_NANOS: u32 = 100_000;
+/// A worker has no more calls than take so long together, ...
+pub(super) const AHEAD_NANOS: u32 = 200_000;
 /// ... and no more than so many.
-const MOST_AHEAD: u32 = 256;
+const MOST_AHEAD: usize = 256;
 /// A light chunk has no more items.
-const LIGHT_ITEMS: usize = 64;
+pub(super) const LIGHT_ITEMS: usize = 1024;
 
 impl State {
     /// The worker of a slot has nothing to do.
@@ -54,7 +55,7 @@ impl State {
     }
 
     /// How long an item of a function took lately, in nanoseconds, if that is known.
-    fn pace(&self, function_number: u32) -> Option<u32> {
+    pub(super) fn pace(&self, function_number: u32) -> Option<u32> {
         let pace = self.paces.get(function_number as usize).copied();
         pace.filter(|&pace| pace > 0)
     }
@@ -74,32 +75,43 @@ impl State {
         *pace
     }
 
-    /// Whether the worker of a slot, which has something to do, gets what comes next behind that:
-    /// all of it is light, and soon done.
-    fn takes_more(&mut self, index: usize) -> bool {
-        let count = self.life.hand_count(index);
+    /// How long an item takes of what waits, if it is quick and light.
+    fn quick_pace(&mut self) -> Option<u32> {
+        let (job, piece, size) = self.life.next_up(self.target)?;
+        let function_number = job.function_number;
+        let is_light = is_light(job, piece, size);
+        let pace = self.pace(function_number).filter(|_| is_light)?;
+        (pace < QUICK_NANOS).then_some(pace)
+    }
+
+    /// The next one, in turns, of the workers that have something to do and get a quick one more
+    /// behind that, because all of it is light, and soon done.
+    fn next_busy(&mut self) -> Option<usize> {
+        let pace = self.quick_pace()?;
+        for _ in 0..self.busy.len() {
+            self.turn = (self.turn + 1) % self.busy.len();
+            let index = self.busy[self.turn];
+            if self.takes_more(index, pace) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    fn takes_more(&self, index: usize, pace: u32) -> bool {
         let slot = &self.slots[index];
         let is_going_on = slot.has_worker() && !slot.is_doomed && !slot.is_used_up();
         if !slot.is_light || !is_going_on || !self.is_wanted(index) {
             return false;
         }
-        let Some(first) = self.life.hand(index) else {
+        let before = self.life.hand(index);
+        let Some(before) = before.and_then(|hand| self.pace(hand.job.function_number)) else {
             return false;
         };
-        let before = self.pace(first.job.function_number);
-        let Some((job, piece, size)) = self.life.next_up(self.target) else {
-            return false;
-        };
-        let function_number = job.function_number;
-        if !is_light(job, piece, size) {
-            return false;
-        }
-        let (Some(before), Some(pace)) = (before, self.pace(function_number)) else {
-            return false;
-        };
-        let most = (AHEAD_NANOS / pace.max(before)).min(MOST_AHEAD) as usize;
-        let link = &self.slots[index].link;
-        count < most && link.as_ref().is_some_and(|link| link.takes_more())
+        let most = (AHEAD_NANOS / pace.max(before)) as usize;
+        slot.item_count < most
+            && self.life.hand_count(index) < MOST_AHEAD
+            && slot.link.as_ref().is_some_and(|link| link.takes_more())
     }
 }
 
@@ -135,6 +147,7 @@ impl Core {
             return (None, 0);
         };
         let count = state.life.reclaim(index, begun);
+        slot.item_count = slot.item_count.saturating_sub(count);
         if let Some(left) = &mut slot.tasks_left {
             *left += count;
         }
@@ -152,24 +165,19 @@ impl Core {
         }
     }
 
-    /// Gives workers what waits: idle ones first, then, what is light, those in turns that will soon
-    /// be done with what they have.
+    /// Gives workers what waits: those that have nothing to do, as long as they can compute at once,
+    /// or it is not quick; else those that will soon be done with what they have.
     pub(super) fn assign(&self, state: &mut State, aftermath: &mut Aftermath) {
-        while state.life.has_waiting() && state.has_idle() {
-            if let Some(index) = state.idle.pop() {
-                self.give(state, index, None, aftermath);
-            }
-        }
-        let mut tries = 0;
-        while tries < state.busy.len() && state.life.has_waiting() {
-            state.turn = (state.turn + 1) % state.busy.len();
-            let index = state.busy[state.turn];
-            tries = match state.takes_more(index) {
-                true => 0,
-                false => tries + 1,
+        while state.life.has_waiting() {
+            let has_idle = state.has_idle();
+            let is_enough = state.busy.len() >= self.processors;
+            let next = match has_idle && !(is_enough && state.quick_pace().is_some()) {
+                true => None,
+                false => state.next_busy(),
             };
-            if tries == 0 {
-                self.give(state, index, None, aftermath);
+            match next.or_else(|| has_idle.then(|| state.idle.pop()).flatten()) {
+                Some(index) => self.give(state, index, None, aftermath),
+                None => return,
             }
         }
     }
@@ -197,6 +205,7 @@ impl Core {
             },
         };
         let count = hand.piece.range.len();
+        slot.item_count += count;
         if let Some(left) = &mut slot.tasks_left {
             *left = left.saturating_sub(count);
         }
@@ -242,6 +251,7 @@ impl Core {
     /// The worker of a slot has nothing to do any more, or is gone.
     pub(super) fn has_nothing(&self, state: &mut State, index: usize) -> Duration {
         let slot = &mut state.slots[index];
+        slot.item_count = 0;
         let place = slot.place;
         if state.busy.get(place) == Some(&index) {
             state.busy.swap_remove(place);

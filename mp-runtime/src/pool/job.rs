@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::as_completed::Finished;
 use super::core::{Core, of_another_process};
+use super::dispatch::{AHEAD_NANOS, LIGHT_ITEMS};
 use super::few::Few;
 use super::options::TaskOptions;
 use super::progress::Meter;
@@ -18,6 +19,7 @@ use crate::os::event_fd::EventFd;
 use crate::os::identity::process_id;
 use crate::process::Answers;
 use crate::registry::{Catalogue, ProcessFn};
+use crate::wire::{DecodeError, Decoder};
 
 /// A chunk that took less than this could have been larger: sending it cost as much as running it.
 const SHORT_CHUNK: Duration = Duration::from_micros(500);
@@ -27,7 +29,10 @@ const LONG_CHUNK: Duration = Duration::from_millis(4);
 const MAX_CHUNK: usize = 1 << 14;
 
 /// An item that takes less is short: passing it on costs about as much.
-const QUICK_NANOS: u32 = 20_000;
+pub(super) const QUICK_NANOS: u32 = 20_000;
+
+/// A chunk of quick items takes so long: a worker has several of them.
+const QUICK_CHUNK_NANOS: u32 = AHEAD_NANOS / 4;
 
 /// How items are put into chunks.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +81,25 @@ impl Arrived {
         }
     }
 
+    /// Reads the first of what is left of them, and takes it off.
+    #[inline]
+    fn read_first<R>(
+        &mut self,
+        read: impl Fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
+        counters: &Counters,
+    ) -> Option<(usize, Result<R, Error>)> {
+        match self {
+            Arrived::Failed(number, error) => Some((*number, Err(error.clone()))),
+            Arrived::Done(answers) => {
+                let first = answers.decode_first(read)?;
+                if first.1.is_err() {
+                    counters.recount();
+                }
+                Some(first)
+            }
+        }
+    }
+
     /// Whether there are others, after the first was read.
     pub(super) fn has_more(&self) -> bool {
         matches!(self, Arrived::Done(answers) if answers.len() > 0)
@@ -119,6 +143,8 @@ pub(super) struct Job {
     /// Whether errors tell the place of the item.
     pub(super) is_mapped: bool,
     chunk_size: AtomicUsize,
+    /// How many workers can compute at once.
+    processors: usize,
     /// How long an item took lately, in nanoseconds; 0 where that is not known.
     pace: AtomicU32,
     /// How many items have arrived, for those who need not know it exactly.
@@ -145,16 +171,7 @@ impl<F: ProcessFn> Reader<F> {
         &self,
         arrived: &mut Arrived,
     ) -> Option<(usize, Result<F::Output, Error>)> {
-        match arrived {
-            Arrived::Failed(number, error) => Some((*number, Err(error.clone()))),
-            Arrived::Done(answers) => {
-                let first = answers.decode_first(F::__decode)?;
-                if first.1.is_err() {
-                    self.counters.recount();
-                }
-                Some(first)
-            }
-        }
+        arrived.read_first(F::__decode, &self.counters)
     }
 
     /// Reads each of some items.
@@ -260,6 +277,7 @@ impl Job {
             retries: retries.unwrap_or(0),
             is_mapped,
             chunk_size: AtomicUsize::new(1),
+            processors: core.processors,
             pace: AtomicU32::new(0),
             arrived_count: AtomicUsize::new(0),
             results: Mutex::default(),
@@ -276,6 +294,15 @@ impl Job {
             counters: Arc::clone(&self.counters),
             function: PhantomData,
         }
+    }
+
+    /// Reads the only result, which is one of `F`.
+    pub(super) fn read_only<F: ProcessFn>(
+        &self,
+        mut arrived: Arrived,
+    ) -> Option<Result<F::Output, Error>> {
+        let (_, result) = arrived.read_first(F::__decode, &self.counters)?;
+        Some(result)
     }
 
     /// Whether anything can come of waiting for it: in a fork of the program nothing does.
@@ -298,6 +325,13 @@ impl Job {
     pub(super) fn chunk_size(&self, waiting: usize, workers: usize) -> usize {
         match self.chunking {
             Chunking::Fixed(size) => size,
+            Chunking::Automatic if self.is_quick() => {
+                let pace = self.pace.load(Ordering::Relaxed).max(1);
+                let most = ((QUICK_CHUNK_NANOS / pace) as usize).min(LIGHT_ITEMS);
+                // No more workers than can compute at once get something.
+                let fair = waiting / (2 * workers.clamp(1, self.processors));
+                fair.min(most).max(1)
+            }
             Chunking::Automatic => {
                 let fair = waiting / (2 * workers.max(1));
                 self.chunk_size.load(Ordering::Relaxed).min(fair).max(1)
@@ -315,6 +349,13 @@ impl Job {
     /// Notes that an item takes so long lately.
     pub(super) fn note_pace(&self, nanos: u32) {
         self.pace.store(nanos, Ordering::Relaxed);
+    }
+
+    /// How long so many quick items take about, if they are.
+    pub(super) fn quick_time(&self, items: usize, workers: usize) -> Option<Duration> {
+        let pace = self.is_quick().then(|| self.pace.load(Ordering::Relaxed))?;
+        let nanos = u64::from(pace) * items as u64 / workers.clamp(1, self.processors) as u64;
+        Some(Duration::from_nanos(nanos))
     }
 
     /// Whether its items are known to be short.

@@ -41,7 +41,7 @@ pub(super) struct Feed {
 impl Feed {
     /// Begins to feed a job; a lazy feed goes on when its consumer wants more.
     pub(super) fn open(core: &Arc<Core>, job: Arc<Job>, is_lazy: bool) -> Result<Feed, Error> {
-        core.open_feed(is_lazy)?;
+        core.open_feed(&job, is_lazy)?;
         Ok(Feed {
             core: Arc::clone(core),
             job,
@@ -105,7 +105,9 @@ impl Feed {
         }
         let segment = self.builder.take();
         // The first items go one by one, so that every worker has something at once.
-        if self.count >= self.core.worker_count() {
+        if self.job.is_quick() {
+            self.segment_size = MAX_SEGMENT;
+        } else if self.count >= self.core.worker_count() {
             self.segment_size = (self.segment_size * 2).min(MAX_SEGMENT);
         }
         let bytes = segment.byte_count();
@@ -296,7 +298,7 @@ pub(super) fn run<F: ProcessFn>(
         }
         let arrivals = if is_ahead || !feed.is_open {
             wanted.job.require_owner()?;
-            core.wait_take(&wanted.job)
+            core.wait_take_many(&wanted.job, feed.count - gathered.count)
         } else {
             wanted.job.take()
         };

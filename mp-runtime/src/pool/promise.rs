@@ -49,6 +49,29 @@ pub(super) trait Gather<R>: Send {
     fn take(&mut self, is_complete: bool) -> Option<Result<R, Error>>;
 }
 
+/// How a result is made.
+pub(super) enum Gathering<R> {
+    /// It is the only one that arrives, read by this.
+    One(fn(&Job, Arrived) -> Option<Result<R, Error>>),
+    Many(Box<dyn Gather<R>>),
+}
+
+impl<R> Gathering<R> {
+    /// Adds what has arrived. Gives the result, once that decides it.
+    fn add(&mut self, job: &Job, arrivals: Arrivals) -> Option<Result<R, Error>> {
+        match self {
+            Gathering::One(read) => {
+                let mut arrived = arrivals.outcomes.into_iter();
+                arrived.find_map(|arrived| read(job, arrived))
+            }
+            Gathering::Many(gather) => {
+                gather.add(arrivals.outcomes);
+                gather.take(arrivals.are_last)
+            }
+        }
+    }
+}
+
 type Callback<R> = Box<dyn FnOnce(&Result<R, Error>) + Send>;
 
 /// The result of a task.
@@ -81,16 +104,16 @@ enum Stage<R> {
 }
 
 enum Content<R> {
-    Gathering(Box<dyn Gather<R>>),
+    Gathering(Gathering<R>),
     Decided(Result<R, Error>),
     Taken,
 }
 
 impl<R> Promise<R> {
-    pub(super) fn new(gather: Box<dyn Gather<R>>, callbacks: &Arc<Callbacks>) -> Arc<Promise<R>> {
+    pub(super) fn new(gathering: Gathering<R>, callbacks: &Arc<Callbacks>) -> Arc<Promise<R>> {
         Arc::new(Promise {
             state: Mutex::new(State {
-                stage: Stage::Free(Content::Gathering(gather)),
+                stage: Stage::Free(Content::Gathering(gathering)),
                 calls: VecDeque::new(),
                 is_queued: false,
                 was_missed: false,
@@ -274,11 +297,11 @@ impl<R> Hold<'_, R> {
 
     /// Adds what has arrived.
     fn add(&mut self, arrivals: Arrivals) {
-        if let Content::Gathering(gather) = &mut self.content {
-            gather.add(arrivals.outcomes);
-            if let Some(result) = gather.take(arrivals.are_last) {
+        if let Content::Gathering(gathering) = &mut self.content {
+            let are_last = arrivals.are_last;
+            if let Some(result) = gathering.add(self.job, arrivals) {
                 self.content = Content::Decided(result);
-            } else if arrivals.are_last {
+            } else if are_last {
                 self.content = Content::Taken;
             }
         }

@@ -44,9 +44,35 @@ impl Hasher for KeyHasher {
 #[derive(Clone)]
 struct Waiting {
     job: Arc<Job>,
-    pieces: VecDeque<Piece>,
+    /// The first of its pieces, which is mostly the only one, ...
+    first: Option<Piece>,
+    /// ... and the others.
+    more: VecDeque<Piece>,
     item_count: usize,
     turn: u64,
+}
+
+impl Waiting {
+    fn push_back(&mut self, piece: Piece) {
+        match self.first {
+            None => self.first = Some(piece),
+            Some(_) => self.more.push_back(piece),
+        }
+    }
+
+    fn push_front(&mut self, piece: Piece) {
+        if let Some(second) = self.first.replace(piece) {
+            self.more.push_front(second);
+        }
+    }
+
+    fn into_pieces(self) -> VecDeque<Piece> {
+        let mut pieces = self.more;
+        self.first
+            .into_iter()
+            .for_each(|piece| pieces.push_front(piece));
+        pieces
+    }
 }
 
 impl Queue {
@@ -62,14 +88,14 @@ impl Queue {
     /// Adds a piece behind the others of its job.
     pub(super) fn push_back(&mut self, job: &Arc<Job>, piece: Piece) {
         if !piece.range.is_empty() {
-            self.of(job, piece.range.len()).pieces.push_back(piece);
+            self.of(job, piece.range.len()).push_back(piece);
         }
     }
 
     /// Adds a piece before the others of its job: it has waited before.
     pub(super) fn push_front(&mut self, job: &Arc<Job>, piece: Piece) {
         if !piece.range.is_empty() {
-            self.of(job, piece.range.len()).pieces.push_front(piece);
+            self.of(job, piece.range.len()).push_front(piece);
         }
     }
 
@@ -80,7 +106,8 @@ impl Queue {
             self.turns.push_back((self.last_turn, job.key));
             Waiting {
                 job: Arc::clone(job),
-                pieces: VecDeque::new(),
+                first: None,
+                more: VecDeque::new(),
                 item_count: 0,
                 turn: self.last_turn,
             }
@@ -108,7 +135,7 @@ impl Queue {
         let key = self.front()?;
         let waiting = self.waiting.get(&key)?;
         let size = waiting.job.chunk_size(waiting.item_count, workers);
-        Some((&waiting.job, waiting.pieces.front()?, size))
+        Some((&waiting.job, waiting.first.as_ref()?, size))
     }
 
     /// Takes the next chunk for one of `workers` workers, of at most so many items.
@@ -117,14 +144,15 @@ impl Queue {
         self.turns.pop_front();
         let mut waiting = self.waiting.remove(&key)?;
         let size = waiting.job.chunk_size(waiting.item_count, workers);
-        let piece = waiting.pieces.front_mut()?;
+        let mut piece = waiting.first.take()?;
         let chunk = piece.split_front(size.min(most));
-        if piece.range.is_empty() {
-            waiting.pieces.pop_front();
-        }
+        waiting.first = match piece.range.is_empty() {
+            true => waiting.more.pop_front(),
+            false => Some(piece),
+        };
         waiting.item_count -= chunk.range.len();
         self.item_count -= chunk.range.len();
-        if waiting.pieces.is_empty() {
+        if waiting.first.is_none() {
             return Some((waiting.job, chunk));
         }
         let job = Arc::clone(&waiting.job);
@@ -146,7 +174,7 @@ impl Queue {
             let Queue { waiting, turns, .. } = self;
             turns.retain(|(turn, key)| waiting.get(key).is_some_and(|own| own.turn == *turn));
         }
-        waiting.pieces
+        waiting.into_pieces()
     }
 
     /// Takes everything that waits.
@@ -155,7 +183,7 @@ impl Queue {
         self.item_count = 0;
         self.waiting
             .drain()
-            .map(|(_, waiting)| (waiting.job, waiting.pieces))
+            .map(|(_, waiting)| (Arc::clone(&waiting.job), waiting.into_pieces()))
             .collect()
     }
 }

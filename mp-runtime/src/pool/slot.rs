@@ -58,6 +58,8 @@ pub(super) struct Slot {
     pub(super) place: usize,
     /// All that its worker has is light.
     pub(super) is_light: bool,
+    /// How many items its worker has, at most.
+    pub(super) item_count: usize,
     /// How long its workers have had something before that.
     busy: Duration,
 }
@@ -120,6 +122,7 @@ impl Slot {
             mark: Instant::now(),
             place: 0,
             is_light: false,
+            item_count: 0,
             busy: Duration::ZERO,
         }
     }
@@ -312,12 +315,13 @@ fn receive(
 ) -> (bool, Death) {
     let mut has_worked = false;
     let mut found = 0;
+    let mut last = None;
     loop {
         match events.take() {
             None => {
                 let is_wanted = core.keeper_rests(index, found);
                 found = 0;
-                events.sleep(is_wanted);
+                last = events.sleep(is_wanted, last);
             }
             Some(Event::Records(report, turn)) => {
                 has_worked = true;

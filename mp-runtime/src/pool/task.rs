@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::core::Core;
 use super::few::Few;
-use super::job::{Arrived, Job, Reader, Until, Watcher};
+use super::job::{Arrived, Job, Until, Watcher};
 use super::map::{Feed, Gathered};
-use super::promise::{Gather, Promise};
+use super::promise::{Gather, Gathering, Promise};
 use super::segment::{Segment, SegmentBuilder};
 use crate::error::Error;
 use crate::os::event_fd::EventFd;
@@ -45,25 +45,6 @@ pub struct Task<R> {
     core: Arc<Core>,
     job: Arc<Job>,
     promise: Arc<Promise<R>>,
-}
-
-/// Of a single call.
-struct One<F: ProcessFn> {
-    result: Option<Result<F::Output, Error>>,
-    reader: Reader<F>,
-}
-
-impl<F: ProcessFn> Gather<F::Output> for One<F> {
-    fn add(&mut self, arrived: Few<Arrived>) {
-        let One { result, reader } = self;
-        for arrived in arrived {
-            reader.read_each(arrived, |_, outcome| *result = Some(outcome));
-        }
-    }
-
-    fn take(&mut self, _is_complete: bool) -> Option<Result<F::Output, Error>> {
-        self.result.take()
-    }
 }
 
 /// Of a map.
@@ -103,14 +84,10 @@ impl<R> Task<R> {
         R: Send + 'static,
     {
         core.submit_alone(&job, encode::<F>(core, &job, args)?)?;
-        let gather = One::<F> {
-            result: None,
-            reader: job.reader(),
-        };
         Ok(Task {
             core: Arc::clone(core),
             job,
-            promise: Promise::new(Box::new(gather), core.callbacks()),
+            promise: Promise::new(Gathering::One(Job::read_only::<F>), core.callbacks()),
         })
     }
 
@@ -312,7 +289,7 @@ impl<R: Send + 'static> Task<Vec<R>> {
         Ok(Task {
             core: Arc::clone(core),
             job,
-            promise: Promise::new(Box::new(gather), core.callbacks()),
+            promise: Promise::new(Gathering::Many(Box::new(gather)), core.callbacks()),
         })
     }
 }
@@ -325,7 +302,6 @@ pub(super) fn apply<F: ProcessFn>(
     args: F::Args,
 ) -> Result<F::Output, Error> {
     let segment = encode::<F>(core, job, args)?;
-    let reader = job.reader::<F>();
     job.attend();
     let mut attendance = core.has_rings().then(|| core.attend());
     core.submit_alone(job, segment)?;
@@ -337,7 +313,7 @@ pub(super) fn apply<F: ProcessFn>(
             None => core.wait_take(job),
         };
         for arrived in arrivals.outcomes {
-            reader.read_each(arrived, |_, outcome| result = Some(outcome));
+            result = job.read_only::<F>(arrived);
         }
         if let Some(result) = result {
             return result;

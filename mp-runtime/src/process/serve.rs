@@ -34,6 +34,7 @@ pub(super) fn run_calls(end: &mut WorkerEnd, catalogue: &'static Catalogue, role
         }
         output = kept;
     }
+    end.finish();
 }
 
 /// Runs one item on this thread, as worker `info`, in the way any worker does. The function may

@@ -239,18 +239,28 @@ pub(crate) fn write_trailer(to: &mut Vec<u8>, parcels: &[Parcel]) {
     to.push(PARCELS);
 }
 
+/// The parcels of an item, as they were written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trailer<'m>(&'m [[u8; PARCEL_BYTES]]);
+
+impl Trailer<'_> {
+    pub(crate) fn parcels(self) -> Vec<Parcel> {
+        self.0.iter().map(Parcel::read).collect()
+    }
+}
+
 /// Takes the trailer off an item. `None` if there is none.
 #[inline]
-pub(crate) fn split_trailer(item: &[u8]) -> Option<(&[u8], Vec<Parcel>)> {
+pub(crate) fn split_trailer(item: &[u8]) -> Option<(&[u8], Trailer<'_>)> {
     let (&last, rest) = item.split_last()?;
     if last == NO_PARCELS {
-        return Some((rest, Vec::new()));
+        return Some((rest, Trailer(&[])));
     }
     let (rest, count) = rest.split_last_chunk()?;
     let bytes = (u32::from_le_bytes(*count) as usize).checked_mul(PARCEL_BYTES)?;
     let (rest, parcels) = rest.split_at_checked(rest.len().checked_sub(bytes)?)?;
     let (parcels, _) = parcels.as_chunks();
-    Some((rest, parcels.iter().map(Parcel::read).collect()))
+    Some((rest, Trailer(parcels)))
 }
 
 /// What is at hand while an item is decoded.
@@ -501,7 +511,7 @@ mod tests {
             let mut item = b"bytes".to_vec();
             write_trailer(&mut item, &parcels);
             let (bytes, found) = split_trailer(&item).expect("it was put on");
-            assert_eq!((bytes, found), (&b"bytes"[..], parcels));
+            assert_eq!((bytes, found.parcels()), (&b"bytes"[..], parcels));
         }
     }
 

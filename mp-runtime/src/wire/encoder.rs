@@ -25,6 +25,9 @@ pub struct Encoder {
     departure: Departure,
     /// Where large runs of numbers go.
     bulk: BulkPlace,
+    /// Something was written that may have handles, or lies apart. Short functions of numbers need
+    /// not look any closer.
+    may_carry: bool,
 }
 
 /// Where large runs of numbers go.
@@ -76,7 +79,7 @@ impl Encoder {
     /// If it is more than one message may carry.
     #[inline]
     pub(crate) fn end_item(&mut self) -> Result<(), EncodeError> {
-        if self.departure.is_empty() {
+        if !self.may_carry || self.departure.is_empty() {
             transit::write_trailer(&mut self.bytes, &[]);
             return Ok(());
         }
@@ -99,7 +102,7 @@ impl Encoder {
     /// Whether there are no handles of any kind among the values so far.
     #[inline]
     pub(crate) fn is_bare(&self) -> bool {
-        self.watch.is_empty() && self.departure.is_empty()
+        !self.may_carry || self.watch.is_empty() && self.departure.is_empty()
     }
 
     /// The bytes so far.
@@ -109,6 +112,7 @@ impl Encoder {
     }
 
     /// Forgets everything, and keeps the memory.
+    #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.depth = 0;
@@ -117,6 +121,7 @@ impl Encoder {
             self.watch.discard();
             self.departure = Departure::default();
         }
+        self.may_carry = false;
     }
 
     /// How many bytes fit without more memory.
@@ -203,6 +208,7 @@ impl Encoder {
                 self.encoder.departure = transit::end_departure(self.before.take());
             }
         }
+        self.may_carry = true;
         let before = transit::begin_departure(std::mem::take(&mut self.departure));
         let session = Session {
             encoder: self,
@@ -285,6 +291,7 @@ impl Encoder {
         };
         let number = bulks.len() as u32;
         bulks.push(bulk);
+        self.may_carry = true;
         self.u64(values.len() as u64 | APART);
         self.u32(number);
         true

@@ -35,7 +35,7 @@ use super::{DecodeError, EncodeError, Encoder};
 use crate::os::{carry, descriptor};
 use crate::shm::bulk::Bulk;
 use crate::shm::lease::Loan;
-use crate::shm::transit::{self, Cargo, Parcel};
+use crate::shm::transit::{self, Cargo, Trailer};
 
 /// So many handles one value may carry; with some room below the 64 of `ipc-channel`.
 const HANDLE_LIMIT: usize = 48;
@@ -69,10 +69,10 @@ impl Handles {
     /// one set of handles.
     pub(super) fn lend<T>(
         &self,
-        parcels: Vec<Parcel>,
+        trailer: Trailer<'_>,
         decode: impl FnOnce() -> T,
     ) -> Result<T, DecodeError> {
-        transit::arrived(&self.cargo, parcels, || match &self.ends {
+        transit::arrived(&self.cargo, trailer.parcels(), || match &self.ends {
             None => Ok(decode()),
             Some(ends) => ends.lend(decode),
         })
@@ -81,12 +81,12 @@ impl Handles {
     /// Keeps count from now on of the parts of arrays that `item` has, which was received and is in
     /// nobody else's hands yet. Tells whether that could be done.
     pub(crate) fn take_over_loans(&mut self, item: &[u8]) -> bool {
-        let (Some((_, parcels)), Some(loans)) =
+        let (Some((_, trailer)), Some(loans)) =
             (transit::split_trailer(item), Arc::get_mut(&mut self.loans))
         else {
             return false;
         };
-        parcels.iter().all(|parcel| {
+        trailer.parcels().iter().all(|parcel| {
             let taken = parcel.take_over(&self.cargo);
             taken.map(|loan| loans.extend(loan)).is_ok()
         })

@@ -59,22 +59,26 @@ pub trait BulkLane<T> {
 }
 
 impl<T: Plain> BulkLane<T> for &&Lane<T> {
+    #[inline]
     fn encode(&self, value: &T, to: &mut Encoder) -> Result<(), EncodeError> {
         to.raw(bytemuck::bytes_of(value));
         Ok(())
     }
 
+    #[inline]
     fn decode(&self, from: &mut Decoder<'_>) -> Result<T, DecodeError> {
         Ok(bytemuck::pod_read_unaligned(from.raw(size_of::<T>())?))
     }
 }
 
 impl<T: Plain> BulkLane<Vec<T>> for &&Lane<Vec<T>> {
+    #[inline]
     fn encode(&self, value: &Vec<T>, to: &mut Encoder) -> Result<(), EncodeError> {
         to.numbers(value);
         Ok(())
     }
 
+    #[inline]
     fn decode(&self, from: &mut Decoder<'_>) -> Result<Vec<T>, DecodeError> {
         from.plain()
     }
@@ -98,10 +102,12 @@ pub trait SerdeLane<T> {
 }
 
 impl<T: Transfer> SerdeLane<T> for &Lane<T> {
+    #[inline]
     fn encode(&self, value: &T, to: &mut Encoder) -> Result<(), EncodeError> {
         to.value(value)
     }
 
+    #[inline]
     fn decode(&self, from: &mut Decoder<'_>) -> Result<T, DecodeError> {
         from.value()
     }

@@ -116,7 +116,7 @@ pub(crate) fn decode<'b, T>(
     handles: Option<&Handles>,
     read: impl FnOnce(&mut Decoder<'b>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
-    let (bytes, parcels) =
+    let (bytes, trailer) =
         transit::split_trailer(item).ok_or_else(|| DecodeError::new("its end is missing"))?;
     let whole = move || {
         let mut decoder = Decoder::new(bytes).with(apart);
@@ -126,6 +126,6 @@ pub(crate) fn decode<'b, T>(
     };
     match handles {
         None => whole(),
-        Some(handles) => handles.lend(parcels, whole)?,
+        Some(handles) => handles.lend(trailer, whole)?,
     }
 }
