@@ -12,6 +12,7 @@ compile_error!(
 );
 
 pub mod error;
+mod few;
 #[expect(
     unsafe_code,
     reason = "system calls, shared memory and signal handlers live here alone"

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::ring::Message;
 use crate::error::{Error, ErrorKind};
-use crate::wire::{Decoder, Encoder, NotPlain, Plain};
+use crate::wire::{BulkPlace, Decoder, Encoder, NotPlain, Plain};
 
 /// What can go through a channel.
 #[diagnostic::on_unimplemented(
@@ -56,7 +56,7 @@ pub(super) fn encoded<T: Portable, R>(
     if let Some(bytes) = plain_bytes(value) {
         return Ok(send(bytes));
     }
-    let mut encoder = Encoder::reusing(buffer());
+    let mut encoder = Encoder::reusing(buffer(), BulkPlace::Within);
     encoder
         .value_without_handles(value)
         .map_err(unsendable::<T>)?;

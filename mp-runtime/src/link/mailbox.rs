@@ -129,17 +129,17 @@ impl State {
     /// Makes what waits ready to be received.
     fn flush(&mut self) {
         if !self.open.is_empty() {
-            let body = std::mem::take(&mut self.open);
             // They were written here.
-            if let Some((runs, _)) = Report::read(&body) {
-                let bundle = Bundle::of_many(Reply::new(body, None));
+            let read = Report::read(&self.open);
+            let bundle = Bundle::of_many(Reply::new(&mut self.open, None));
+            if let Some((runs, _)) = read {
                 self.ready.push_back(Report { bundle, runs });
             }
         }
     }
 
     /// Adds a result. Tells whether it can be received now.
-    fn put(&mut self, is_last: bool, status: Status, payload: Payload) -> bool {
+    fn put(&mut self, is_last: bool, status: Status, mut payload: Payload) -> bool {
         let is_alone = payload.handles.is_some() || payload.bytes.len() > COPIED_BYTES;
         if is_alone {
             self.flush();
@@ -148,7 +148,7 @@ impl State {
                 is_last,
                 payload: 0..payload.bytes.len(),
             };
-            let reply = Reply::new(payload.bytes, payload.handles);
+            let reply = Reply::new(&mut payload.bytes, payload.handles);
             self.ready.push_back(Report::of_one(record, reply));
         } else {
             let head = record_head(Some(status), is_last, payload.bytes.len());

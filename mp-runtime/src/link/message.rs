@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::parent::{OpenReply, Reply};
+use crate::few::Few;
 use crate::wire::{DecodeError, Decoder};
 
 /// A frame: a call.
@@ -432,24 +433,29 @@ pub(super) struct StandIn {
 #[derive(Clone, Debug)]
 pub(crate) struct Report {
     pub(crate) bundle: Bundle,
-    pub(crate) runs: Vec<Run>,
+    pub(crate) runs: Few<Run>,
 }
 
 impl Report {
     /// Of one record, whose payload lies in `reply`.
     pub(crate) fn of_one(record: Record, reply: Reply) -> Report {
-        Report {
-            bundle: Bundle::of_one(reply),
-            runs: vec![Run {
-                at: record.payload.start,
-                ..Run::of(record)
-            }],
-        }
+        let (run, bundle) = Report::only(record, reply);
+        let runs = Few::from(run);
+        Report { bundle, runs }
+    }
+
+    /// The parts of that.
+    pub(crate) fn only(record: Record, reply: Reply) -> (Run, Bundle) {
+        let run = Run {
+            at: record.payload.start,
+            ..Run::of(record)
+        };
+        (run, Bundle::of_one(reply))
     }
 
     /// Reads the records in `body` up to one that stands for another. `None` if they make no sense.
-    pub(super) fn read(body: &[u8]) -> Option<(Vec<Run>, Option<StandIn>)> {
-        let mut runs: Vec<Run> = Vec::new();
+    pub(super) fn read(body: &[u8]) -> Option<(Few<Run>, Option<StandIn>)> {
+        let mut runs: Few<Run> = Few::default();
         let mut at = 0;
         while at < body.len() {
             let (read, next) = read_record(body, at)?;
@@ -525,16 +531,16 @@ impl Args for Listed {
 #[cfg(test)]
 impl Report {
     /// All records in `body`, up to one that stands for another.
-    pub(crate) fn of_body(body: Vec<u8>) -> Option<Report> {
+    pub(crate) fn of_body(mut body: Vec<u8>) -> Option<Report> {
         let (runs, _) = Report::read(&body)?;
-        let bundle = Bundle::of_many(Reply::new(body, None));
+        let bundle = Bundle::of_many(Reply::new(&mut body, None));
         Some(Report { bundle, runs })
     }
 
     /// Each of the records.
     pub(crate) fn records(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        for run in &self.runs {
+        for run in self.runs.iter() {
             let mut at = run.at;
             for number in 1..=run.count {
                 let (payload, next) = self.bundle.open().payload_at(at);

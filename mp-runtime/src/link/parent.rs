@@ -18,7 +18,7 @@ use crate::os::crowd::{self, is_crowded};
 use crate::os::identity::process_id;
 use crate::os::{self, pidfd::PidFd};
 use crate::shm::bulk;
-use crate::wire::{self, Apart, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
+use crate::wire::{self, Apart, Bytes, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
 
 /// A call is light up to so many bytes, if it has no handles: it can be sent under a lock, and to a
 /// worker that has others.
@@ -72,6 +72,8 @@ struct Receiver {
     inbox: Inbox,
     /// What was taken of the ring behind a record that stands for another.
     rest: Vec<u8>,
+    /// Memory for what is taken next.
+    buffer: Vec<u8>,
     /// What stands for the next record, which comes over the connection.
     is_apart: Option<StandIn>,
     /// Why nothing more is taken: what came made no sense. Whoever finds that may not be the keeper,
@@ -109,14 +111,15 @@ pub(crate) enum Event<'l> {
 /// A message with results, shared by those who have to decode a part of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
-    body: Arc<Vec<u8>>,
+    body: Bytes,
     handles: Option<Arc<Handles>>,
 }
 
 impl Reply {
-    pub(crate) fn new(body: Vec<u8>, handles: Option<Handles>) -> Reply {
+    /// One with what is in `body`, which is empty afterwards.
+    pub(crate) fn new(body: &mut Vec<u8>, handles: Option<Handles>) -> Reply {
         Reply {
-            body: Arc::new(body),
+            body: Bytes::take(body),
             handles: handles.map(Arc::new),
         }
     }
@@ -126,7 +129,7 @@ impl Reply {
     pub(crate) fn open(&self) -> OpenReply<'_> {
         let handles = self.handles.as_deref();
         OpenReply {
-            bytes: &self.body,
+            bytes: self.body.get(),
             handles,
             apart: Apart::Foreign(handles.map_or(&[], |handles| handles.bulks())),
         }
@@ -138,13 +141,13 @@ impl Reply {
         payload: &Range<usize>,
         read: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        let bytes = self.body.get(payload.clone()).unwrap_or_default();
+        let bytes = self.body.get().get(payload.clone()).unwrap_or_default();
         self.open().decode(bytes, read)
     }
 
     /// Reads the reason for which something failed.
     pub(crate) fn text(&self, payload: &Range<usize>) -> String {
-        let bytes = self.body.get(payload.clone()).unwrap_or_default();
+        let bytes = self.body.get().get(payload.clone()).unwrap_or_default();
         String::from_utf8_lossy(bytes).into_owned()
     }
 }
@@ -183,6 +186,7 @@ pub(crate) fn open(
         reader: lanes.up_reader(),
         inbox,
         rest: Vec::new(),
+        buffer: Vec::new(),
         is_apart: None,
         nonsense: None,
         is_final: false,
@@ -574,24 +578,26 @@ impl Receiver {
         if self.is_apart.is_some() {
             return Ok(None);
         }
-        let mut body = std::mem::take(&mut self.rest);
+        let body = &mut self.buffer;
+        std::mem::swap(body, &mut self.rest);
         if body.is_empty() {
             if std::mem::replace(&mut self.is_final, has_ended) {
                 return Ok(None);
             }
-            let taken = self.reader.take(&mut body);
+            let taken = self.reader.take(body);
             lanes.room_bell().ring();
             if taken.map_err(|_| "its ring has more in it than it can have")? == 0 {
                 return Ok(None);
             }
         }
-        let (runs, apart) = Report::read(&body).ok_or("a record of it makes no sense")?;
+        let (runs, apart) = Report::read(body).ok_or("a record of it makes no sense")?;
         if let Some(stand_in) = apart {
             self.rest = body.split_off(stand_in.place.end);
             body.truncate(stand_in.place.start);
             self.is_apart = Some(stand_in);
         }
         if runs.is_empty() {
+            body.clear();
             return Ok(None);
         }
         let bundle = Bundle::of_many(Reply::new(body, None));
@@ -707,7 +713,7 @@ pub(crate) struct Slept(u32);
 /// Finds a record that came over the connection, and keeps count from now on of the parts of arrays
 /// in it: its sender may end before anybody decodes it.
 fn take_in(
-    body: Vec<u8>,
+    mut body: Vec<u8>,
     mut handles: Option<Handles>,
     is_last: bool,
 ) -> Result<Report, DecodeError> {
@@ -727,5 +733,5 @@ fn take_in(
     {
         return Err(DecodeError::new("its chunks of arrays were not taken in"));
     }
-    Ok(Report::of_one(record, Reply::new(body, handles)))
+    Ok(Report::of_one(record, Reply::new(&mut body, handles)))
 }

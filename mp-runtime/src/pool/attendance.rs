@@ -29,8 +29,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core};
-use super::few::Few;
 use super::job::{Arrivals, Job, Until};
+use crate::few::Few;
 use crate::link::{Link, Spinner};
 
 /// A keeper that found so many results at once naps ...
@@ -50,7 +50,7 @@ pub(super) struct Attendants {
     /// Counts up whenever another worker has something to do.
     pub(super) epoch: AtomicU64,
     spinner: Spinner,
-    /// How often somebody has [passed](Core::attend_in_passing).
+    /// How often somebody has [passed](Core::pass).
     passed: AtomicUsize,
 }
 
@@ -98,13 +98,19 @@ impl Core {
         state.busy.iter().filter_map(link).collect()
     }
 
-    /// What one does who submits many single calls: takes what has come of the ones before, now and
-    /// then, so that the workers get more of what waits, and no keeper has to wake up for that.
+    /// What one does now and then who submits much: takes what has come of what was submitted before,
+    /// so that the workers get more of what waits, and no keeper has to wake up for that.
     pub(super) fn attend_in_passing(self: &Arc<Self>) {
-        let attendants = &self.attendants;
-        let passed = attendants.passed.fetch_add(1, Ordering::Relaxed);
-        if passed % EACH_PASSING == 0 && self.has_rings() && !self.is_attended() {
+        if self.has_rings() && !self.is_attended() {
             self.take_all(&self.busy_links());
+        }
+    }
+
+    /// The same by one who submits single calls.
+    pub(super) fn pass(self: &Arc<Self>) {
+        let passed = self.attendants.passed.fetch_add(1, Ordering::Relaxed);
+        if passed.is_multiple_of(EACH_PASSING) {
+            self.attend_in_passing();
         }
     }
 

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::attendance::Attendants;
 use super::callbacks::Callbacks;
 use super::dispatch::may_run;
-use super::few::Few;
 use super::initializer::Initializer;
 use super::job::{Arrived, Job};
 use super::life::{Ended, Life};
@@ -19,6 +18,7 @@ use super::slot::{self, Slot, Stage};
 use super::stats::{Counters, PoolStats};
 use super::{Backend, TaskOptions, inline};
 use crate::error::{Error, ErrorKind};
+use crate::few::Few;
 use crate::link::{Call, Link};
 use crate::os::identity::process_id;
 use crate::os::limit;
@@ -379,7 +379,7 @@ impl Core {
             state.life.enqueue(job, piece);
         }
         self.settle(state, aftermath);
-        self.attend_in_passing();
+        self.pass();
         Ok(())
     }
 

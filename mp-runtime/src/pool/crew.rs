@@ -289,7 +289,7 @@ impl Core {
             let nanos = took.as_nanos() as u64 / progress.items as u64;
             job.note_pace(state.note_pace(job.function_number, nanos));
             if state.life.hand(index).is_none() {
-                let took = self.has_nothing(&mut state, index);
+                let took = self.has_nothing(&mut state, index, now);
                 job.learn(chunk, took);
                 let slot = &mut state.slots[index];
                 if slot.is_used_up() {
@@ -309,7 +309,7 @@ impl Core {
         let slot = &mut state.slots[index];
         slot.stage = Stage::Starting;
         let (worker, link) = (slot.worker.take(), slot.link.take());
-        self.has_nothing(&mut state, index);
+        self.has_nothing(&mut state, index, Instant::now());
         let State { life, slots, .. } = &mut *state;
         let mut aftermath = Aftermath::default();
         let mut has_begun = link.is_none();
@@ -364,7 +364,7 @@ impl Core {
         // Only a bug leaves something here; its worker must not stay, nor its caller wait.
         if let Some(worker) = worker {
             worker.kill();
-            self.has_nothing(&mut state, index);
+            self.has_nothing(&mut state, index, Instant::now());
             let loss = state.life.lose(
                 index,
                 None,

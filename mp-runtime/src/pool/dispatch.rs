@@ -152,7 +152,7 @@ impl Core {
             *left += count;
         }
         if state.life.hand(index).is_none() {
-            self.has_nothing(state, index);
+            self.has_nothing(state, index, Instant::now());
         }
         (Some(begun), count)
     }
@@ -249,7 +249,7 @@ impl Core {
     }
 
     /// The worker of a slot has nothing to do any more, or is gone.
-    pub(super) fn has_nothing(&self, state: &mut State, index: usize) -> Duration {
+    pub(super) fn has_nothing(&self, state: &mut State, index: usize, now: Instant) -> Duration {
         let slot = &mut state.slots[index];
         slot.item_count = 0;
         let place = slot.place;
@@ -262,7 +262,7 @@ impl Core {
                 .busy
                 .store(state.busy.len(), Ordering::SeqCst);
         }
-        let took = state.slots[index].rest();
+        let took = state.slots[index].rest(now);
         if state.is_idle(index) {
             state.rests(index);
         }

@@ -23,7 +23,6 @@ pub(super) struct Window<F: ProcessFn, I> {
     arrived: VecDeque<Arrived>,
     /// How many items a chunk has.
     chunk: usize,
-    consumed: usize,
     reader: Reader<F>,
     /// The program forked, and this is a copy that was told so.
     is_of_another_process: bool,
@@ -52,7 +51,6 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             },
             arrived: VecDeque::new(),
             chunk,
-            consumed: 0,
             reader,
             is_of_another_process: false,
         })
@@ -65,10 +63,12 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
         // more than needed, so that a slow iterator does not hold back what is there.
         let mut must_pull = true;
         loop {
-            let has_room = self.feed.count - self.consumed < self.size();
+            let has_room = self.feed.count - self.feed.consumed < self.size();
             if has_room && (must_pull || !is_served(&self.arrived)) && self.pull() {
                 must_pull = false;
-                self.arrived.extend(self.wanted.job.take().outcomes);
+                if !is_served(&self.arrived) {
+                    self.arrived.extend(self.wanted.job.take().outcomes);
+                }
                 continue;
             }
             if is_served(&self.arrived) {
@@ -79,7 +79,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
             if let Err(error) = self.wanted.job.require_owner() {
                 // Once, and then it is over.
                 let is_first = !std::mem::replace(&mut self.is_of_another_process, true);
-                let error = is_first.then_some(Arrived::Failed(self.consumed, error));
+                let error = is_first.then_some(Arrived::Failed(self.feed.consumed, error));
                 self.arrived.extend(error);
                 return !is_first;
             }
@@ -107,7 +107,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Window<F, I> {
         let chunks = CHUNKS_AHEAD.saturating_mul(workers);
         let least = self.chunk.saturating_mul(chunks);
         match self.wanted.job.is_quick() {
-            true => least.max(self.consumed.min(QUICK_AHEAD.saturating_mul(workers))),
+            true => least.max(self.feed.consumed.min(QUICK_AHEAD.saturating_mul(workers))),
             false => least,
         }
     }
@@ -158,7 +158,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for InOrder<F, I> {
             Ok(window) => self.window.insert(Ok(window)).as_mut().ok()?,
             Err(error) => return Some(Err(error)),
         };
-        let turn = window.consumed;
+        let turn = window.feed.consumed;
         loop {
             let has_come = self.early.contains_key(&turn);
             let is_end = window.advance(|arrived| has_come || !arrived.is_empty());
@@ -171,7 +171,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for InOrder<F, I> {
                 if arrived.has_more() {
                     self.early.insert(arrived.number(), arrived);
                 }
-                window.consumed += 1;
+                window.feed.consumed += 1;
                 return Some(result);
             }
             if is_end {
@@ -208,7 +208,7 @@ impl<F: ProcessFn, I: Iterator<Item = F::Args>> Iterator for AsTheyCome<F, I> {
             return None;
         }
         let next = window.next_arrived()?;
-        window.consumed += 1;
+        window.feed.consumed += 1;
         Some(next)
     }
 }

@@ -92,9 +92,9 @@ fn try_item(core: &Core, job: &Job, piece: &Piece, position: usize) -> Result<An
                 return Err(who.failed(record.status, &reply, &record.payload));
             }
             _ => {
-                let report = Report::of_one(record, reply);
+                let (run, bundle) = Report::only(record, reply);
                 let place = (number, job.is_mapped);
-                return Ok(who.answers(place, &report.runs[0], &report.bundle));
+                return Ok(who.answers(place, &run, &bundle));
             }
         }
     }

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::as_completed::Finished;
 use super::core::{Core, of_another_process};
 use super::dispatch::{AHEAD_NANOS, LIGHT_ITEMS};
-use super::few::Few;
 use super::options::TaskOptions;
 use super::progress::Meter;
 use super::stats::Counters;
 use crate::error::Error;
+use crate::few::Few;
 use crate::link::Link;
 use crate::os::event_fd::EventFd;
 use crate::os::identity::process_id;
@@ -147,8 +147,6 @@ pub(super) struct Job {
     processors: usize,
     /// How long an item took lately, in nanoseconds; 0 where that is not known.
     pace: AtomicU32,
-    /// How many items have arrived, for those who need not know it exactly.
-    arrived_count: AtomicUsize,
     results: Mutex<Results>,
     arrived: Condvar,
     /// Where its progress is shown.
@@ -279,7 +277,6 @@ impl Job {
             chunk_size: AtomicUsize::new(1),
             processors: core.processors,
             pace: AtomicU32::new(0),
-            arrived_count: AtomicUsize::new(0),
             results: Mutex::default(),
             arrived: Condvar::new(),
             meter,
@@ -363,11 +360,6 @@ impl Job {
         (1..QUICK_NANOS).contains(&self.pace.load(Ordering::Relaxed))
     }
 
-    /// How many items have arrived, about.
-    pub(super) fn arrived_count(&self) -> usize {
-        self.arrived_count.load(Ordering::Relaxed)
-    }
-
     /// Learns from a chunk of `items` that took so long, from its sending to its end.
     pub(super) fn learn(&self, items: usize, took: Duration) {
         let size = self.chunk_size.load(Ordering::Relaxed);
@@ -423,7 +415,6 @@ impl Job {
         if results.count == before {
             return;
         }
-        self.arrived_count.store(results.count, Ordering::Relaxed);
         self.wake(results);
         if let Some(meter) = &self.meter {
             meter.show_later();

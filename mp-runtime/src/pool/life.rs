@@ -50,11 +50,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::few::Few;
 use super::job::{Arrived, Job};
 use super::queue::Queue;
 use super::segment::Piece;
 use crate::error::Error;
+use crate::few::Few;
 use crate::link::{Report, Run, Running, Status};
 use crate::process::Who;
 

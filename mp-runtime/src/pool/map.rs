@@ -25,8 +25,10 @@ pub(super) struct Feed {
     core: Arc<Core>,
     job: Arc<Job>,
     builder: SegmentBuilder,
-    /// How many items were pushed.
+    /// How many items were pushed, ...
     pub(super) count: usize,
+    /// ... and how many results were taken by whoever wants them.
+    pub(super) consumed: usize,
     segment_size: usize,
     /// Segments that may still be in use, and their bytes.
     live: VecDeque<(Weak<Segment>, usize)>,
@@ -47,6 +49,7 @@ impl Feed {
             job,
             builder: SegmentBuilder::new(core.bulk_place()),
             count: 0,
+            consumed: 0,
             segment_size: 1,
             live: VecDeque::new(),
             live_bytes: 0,
@@ -86,13 +89,11 @@ impl Feed {
         is_full
     }
 
-    /// How many chunks are put in at once: several while much is on its way.
+    /// How many chunks are put in at once: several while much is on its way, or has come and was not
+    /// taken.
     fn at_once(&self) -> usize {
         match self.job.is_quick() {
-            true => {
-                let ahead = self.count.saturating_sub(self.job.arrived_count());
-                (ahead / 8).clamp(1, MOST_AT_ONCE)
-            }
+            true => ((self.count - self.consumed) / 8).clamp(1, MOST_AT_ONCE),
             false => 1,
         }
     }
@@ -114,6 +115,9 @@ impl Feed {
         self.live_bytes += bytes;
         self.live.push_back((Arc::downgrade(&segment), bytes));
         self.is_refused |= self.core.submit(&self.job, segment, self.is_lazy).is_err();
+        if self.job.is_quick() {
+            self.core.attend_in_passing();
+        }
     }
 
     /// Forgets segments that are done.
@@ -126,12 +130,12 @@ impl Feed {
         }
     }
 
-    /// Whether enough is on its way, `taken` results having come back.
-    fn is_ahead(&mut self, taken: usize) -> bool {
+    /// Whether enough is on its way.
+    fn is_ahead(&mut self) -> bool {
         if self.live_bytes >= WINDOW_BYTES {
             self.prune();
         }
-        let ahead = self.count - taken;
+        let ahead = self.count - self.consumed;
         ahead >= WINDOW_ITEMS
             || self.live_bytes >= WINDOW_BYTES && ahead >= 2 * self.core.worker_count()
     }
@@ -276,7 +280,8 @@ pub(super) fn run<F: ProcessFn>(
     let mut items = items.fuse();
     loop {
         // After an error only what comes before it matters, and that was fed.
-        let has_room = !feed.is_ahead(gathered.count);
+        feed.consumed = gathered.count;
+        let has_room = !feed.is_ahead();
         while has_room && feed.is_open {
             let next = if gathered.has_failed() || feed.is_refused {
                 None
@@ -292,7 +297,7 @@ pub(super) fn run<F: ProcessFn>(
                 }
             }
         }
-        let is_ahead = feed.is_open && feed.is_ahead(gathered.count);
+        let is_ahead = feed.is_open && feed.is_ahead();
         if is_ahead {
             feed.flush();
         }

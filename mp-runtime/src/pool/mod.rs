@@ -30,7 +30,6 @@ mod callbacks;
 mod core;
 mod crew;
 mod dispatch;
-mod few;
 mod global;
 mod imap;
 mod initializer;

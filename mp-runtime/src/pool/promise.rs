@@ -36,10 +36,10 @@ use std::thread::{self, ThreadId};
 
 use super::callbacks::Callbacks;
 use super::core::Core;
-use super::few::Few;
 use super::job::{Arrivals, Arrived, Follower, Job};
 use super::slot;
 use crate::error::{Error, ErrorKind};
+use crate::few::Few;
 use crate::os::thread::contained;
 
 /// Makes a result of what arrives.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::link::{Args, Call, CallHead, Table};
 use crate::registry::ProcessFn;
-use crate::wire::{self, BulkPlace, EncodeError, Encoder, Handles};
+use crate::wire::{self, BulkPlace, Bytes, EncodeError, Encoder, Handles};
 
 /// Memory for an item of a few numbers is asked for at once.
 const ITEM_BYTES: usize = 48;
@@ -27,7 +27,7 @@ pub(super) struct Segment {
     first: usize,
     count: usize,
     ends: Ends,
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// With those that lie apart.
     byte_count: usize,
     pub(super) handles: Option<Arc<Handles>>,
@@ -45,7 +45,7 @@ enum Ends {
 
 impl Args for Segment {
     fn bytes(&self, items: Range<usize>) -> &[u8] {
-        &self.bytes[self.start(items.start)..self.start(items.end)]
+        &self.bytes.get()[self.start(items.start)..self.start(items.end)]
     }
 
     fn table(&self, items: Range<usize>) -> Table<'_> {
@@ -72,7 +72,7 @@ impl Segment {
     fn start(&self, position: usize) -> usize {
         match &self.ends {
             _ if position == 0 => 0,
-            _ if position == self.count => self.bytes.len(),
+            _ if position == self.count => self.bytes.get().len(),
             Ends::Even(bytes) => bytes * position,
             Ends::Many(ends) => u32::from_le_bytes(ends[position - 1]) as usize,
         }
@@ -115,8 +115,13 @@ pub(super) struct SegmentBuilder {
 impl SegmentBuilder {
     /// One that puts large runs of numbers there.
     pub(super) fn new(bulk: BulkPlace) -> SegmentBuilder {
+        SegmentBuilder::reusing(Vec::new(), bulk)
+    }
+
+    /// The same with the memory of `buffer`, which is empty.
+    pub(super) fn reusing(buffer: Vec<u8>, bulk: BulkPlace) -> SegmentBuilder {
         SegmentBuilder {
-            encoder: Encoder::with_bulk(bulk),
+            encoder: Encoder::reusing(buffer, bulk),
             ..SegmentBuilder::default()
         }
     }
@@ -195,32 +200,31 @@ impl SegmentBuilder {
 
     /// Takes what there is.
     pub(super) fn take(&mut self) -> Arc<Segment> {
-        let SegmentBuilder {
-            first,
-            item_bytes,
-            mut positions,
-            encoder,
-            ends,
-            count,
-        } = std::mem::take(self);
-        *self = SegmentBuilder::new(encoder.bulk_place());
-        let bulk_bytes = encoder.bulk_bytes();
-        let (bytes, cargo) = encoder.into_parts();
-        let item_ends = match positions.is_empty() {
-            true => Ends::Even(item_bytes),
+        let (first, count) = (self.first, std::mem::take(&mut self.count));
+        let ends = match self.positions.is_empty() {
+            true => Ends::Even(self.item_bytes),
             false => {
-                positions.push((bytes.len() as u32).to_le_bytes());
+                let mut positions = std::mem::take(&mut self.positions);
+                positions.push((self.encoder.len() as u32).to_le_bytes());
                 Ends::Many(positions)
             }
         };
+        let byte_count = self.encoder.len() + self.encoder.bulk_bytes();
+        let (bytes, cargo) = self.encoder.take_parts();
+        let handles = Handles::of(self.ends.take(), cargo).map(Arc::new);
         Arc::new(Segment {
             first,
             count,
-            ends: item_ends,
-            byte_count: bytes.len() + bulk_bytes,
+            ends,
             bytes,
-            handles: Handles::of(ends, cargo).map(Arc::new),
+            byte_count,
+            handles,
         })
+    }
+
+    /// The memory that is left when all was taken.
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.encoder.into_plain_bytes()
     }
 }
 

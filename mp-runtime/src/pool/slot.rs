@@ -178,12 +178,10 @@ impl Slot {
     }
 
     /// Its worker has nothing more; tells how long it had it.
-    pub(super) fn rest(&mut self) -> Duration {
+    pub(super) fn rest(&mut self, now: Instant) -> Duration {
         self.silent_since = None;
-        let took = self
-            .since
-            .take()
-            .map_or(Duration::ZERO, |since| since.elapsed());
+        let since = self.since.take();
+        let took = since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.busy += took;
         took
     }

@@ -1,5 +1,6 @@
 //! The handle of what was submitted.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,12 +9,12 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::core::Core;
-use super::few::Few;
 use super::job::{Arrived, Job, Until, Watcher};
 use super::map::{Feed, Gathered};
 use super::promise::{Gather, Gathering, Promise};
 use super::segment::{Segment, SegmentBuilder};
 use crate::error::Error;
+use crate::few::Few;
 use crate::os::event_fd::EventFd;
 use crate::os::thread::contained;
 use crate::process::not_encoded;
@@ -323,11 +324,19 @@ pub(super) fn apply<F: ProcessFn>(
 
 /// The arguments of a single call.
 fn encode<F: ProcessFn>(core: &Core, job: &Job, args: F::Args) -> Result<Arc<Segment>, Error> {
-    let mut builder = SegmentBuilder::new(core.bulk_place());
+    thread_local! {
+        /// Memory that few arguments need for a moment.
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    let mut builder = SegmentBuilder::reusing(buffer, core.bulk_place());
     builder
         .push::<F>(0, args)
         .map_err(|error| not_encoded(job.function, job.place(0), &error))?;
-    Ok(builder.take())
+    let segment = builder.take();
+    // A thread that ends has no place for it any more.
+    let _ = BUFFER.try_with(|place| place.set(builder.into_buffer()));
+    Ok(segment)
 }
 
 impl<R> Future for Task<R> {

@@ -54,7 +54,7 @@ pub(crate) fn run_here(
     };
     let mut call = Call::new(&[], Encoder::default(), is_initializer);
     run_items(function, &mut item, &mut call, Here::panicked);
-    let (status, payload) = item
+    let (status, mut payload) = item
         .outcome
         .unwrap_or((Status::CutShort, Payload::default()));
     let record = Record {
@@ -62,7 +62,7 @@ pub(crate) fn run_here(
         is_last: true,
         payload: 0..payload.bytes.len(),
     };
-    (record, Reply::new(payload.bytes, payload.handles))
+    (record, Reply::new(&mut payload.bytes, payload.handles))
 }
 
 /// Runs all items of a call; gives what results of the next one are written into.

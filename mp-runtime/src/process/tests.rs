@@ -190,9 +190,9 @@ impl Encoded {
             encoder.end_item().expect("there is room");
             ends.push(encoder.len());
         }
-        let (bytes, cargo) = encoder.into_parts();
+        let (bytes, cargo) = encoder.take_parts();
         Encoded {
-            args: Arc::new(Listed::new(bytes, 0, &ends)),
+            args: Arc::new(Listed::new(bytes.get().to_vec(), 0, &ends)),
             count: ends.len(),
             handles: Handles::of(ipc_ends, cargo).map(Arc::new),
         }

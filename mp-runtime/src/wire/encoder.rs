@@ -4,7 +4,7 @@ use bytemuck::NoUninit;
 use serde::ser::{self, Serialize};
 
 use super::handles::{Ends, HandleWatch, Handles};
-use super::{DEPTH_LIMIT, EncodeError, Payload};
+use super::{Bytes, DEPTH_LIMIT, EncodeError, Payload};
 use crate::shm::bulk::{BULK_BYTES, Bulk};
 use crate::shm::lease::Loan;
 use crate::shm::transit::{self, Cargo, Departure};
@@ -53,10 +53,10 @@ pub(crate) enum NotPlain {
 }
 
 impl Encoder {
-    /// One that writes into `buffer`, which is empty.
-    pub(crate) fn reusing(buffer: Vec<u8>) -> Encoder {
+    /// One that writes into `buffer`, which is empty, and large runs of numbers there.
+    pub(crate) fn reusing(buffer: Vec<u8>, bulk: BulkPlace) -> Encoder {
         let mut encoder = Encoder::default();
-        encoder.bytes = buffer;
+        (encoder.bytes, encoder.bulk) = (buffer, bulk);
         encoder
     }
 
@@ -157,10 +157,14 @@ impl Encoder {
         self.watch.collect()
     }
 
-    /// Takes the bytes, and what the handles to shared memory in them refer to.
-    pub(crate) fn into_parts(mut self) -> (Vec<u8>, Cargo) {
-        let departure = std::mem::take(&mut self.departure);
-        (std::mem::take(&mut self.bytes), departure.cargo)
+    /// Takes the bytes, and what the handles to shared memory in them refer to; its memory stays, if
+    /// they are few.
+    pub(crate) fn take_parts(&mut self) -> (Bytes, Cargo) {
+        let departure = match std::mem::take(&mut self.may_carry) {
+            false => Departure::default(),
+            true => std::mem::take(&mut self.departure),
+        };
+        (Bytes::take(&mut self.bytes), departure.cargo)
     }
 
     /// The parts of arrays among the values so far.
@@ -249,14 +253,7 @@ impl Encoder {
 
     /// One that writes large runs of numbers there.
     pub(crate) fn with_bulk(bulk: BulkPlace) -> Encoder {
-        let mut encoder = Encoder::default();
-        encoder.bulk = bulk;
-        encoder
-    }
-
-    /// Where it writes large runs of numbers.
-    pub(crate) fn bulk_place(&self) -> BulkPlace {
-        self.bulk
+        Encoder::reusing(Vec::new(), bulk)
     }
 
     /// Whether a part of the values so far lies apart.

@@ -9,6 +9,7 @@
 //! pass (`ipc-channel` gives no other sign of them, see [`Handles`]), it keeps the sentence of a
 //! user's own `custom` error, and it takes sequences of unknown length.
 
+mod bytes;
 mod decoder;
 mod encoder;
 mod frame;
@@ -24,6 +25,7 @@ use std::fmt;
 
 use crate::shm::transit;
 
+pub(crate) use bytes::Bytes;
 pub(crate) use decoder::Apart;
 pub use decoder::Decoder;
 pub use encoder::Encoder;

@@ -69,7 +69,7 @@ proptest! {
         prop_assert_eq!(read.collect::<Vec<_>>(), written);
         prop_assert_eq!(report.first(), records.first().cloned());
         // A run is of one call, and of more than one item only if they returned.
-        for run in &report.runs {
+        for run in report.runs.iter() {
             prop_assert!(run.count == 1 || run.status == Status::Returned);
         }
     }
@@ -125,7 +125,7 @@ fn a_report_of_one_has_that_one() {
         is_last: true,
         payload: 1..3,
     };
-    let report = Report::of_one(record.clone(), Reply::new(vec![0, 7, 8], None));
+    let report = Report::of_one(record.clone(), Reply::new(&mut vec![0, 7, 8], None));
     assert_eq!(report.records(), std::slice::from_ref(&record));
     assert_eq!(report.first().as_ref(), Some(&record));
     assert_eq!(report.bundle.reply.text(&record.payload), "\u{7}\u{8}");

@@ -2,7 +2,7 @@
 
 use std::{iter, option, vec};
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Few<T> {
     first: Option<T>,
     more: Vec<T>,
@@ -22,6 +22,14 @@ impl<T> Few<T> {
 
     pub(crate) fn last(&self) -> Option<&T> {
         self.more.last().or(self.first.as_ref())
+    }
+
+    pub(crate) fn first(&self) -> Option<&T> {
+        self.first.as_ref()
+    }
+
+    pub(crate) fn last_mut(&mut self) -> Option<&mut T> {
+        self.more.last_mut().or(self.first.as_mut())
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
