@@ -2,6 +2,7 @@
 
 mod watchdog;
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use mp::{ErrorKind, Pool, Task};
@@ -18,6 +19,7 @@ const DIE: u32 = 1;
 const BEHIND: u32 = 10;
 const CANCELLED: u32 = 11;
 const STOPPED: u32 = 12;
+const TOLD: u32 = 13;
 
 mp::shared! {
     /// How many have come to each gate, and whether they may go on.
@@ -83,6 +85,36 @@ fn what_stands_behind_a_long_call_runs_elsewhere() {
         assert!(!long.is_finished());
         open(BEHIND);
         assert_eq!(long.join().expect("it works").0, 0);
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::test]
+fn what_ended_before_a_long_call_is_told_while_that_runs() {
+    within(LIMIT, || {
+        let pool = pool(1);
+        for _ in 0..30 {
+            STEPS
+                .update(|steps| steps[TOLD as usize] = 0)
+                .expect("nobody dies with it");
+            let closed = IS_OPEN.update(|are_open| are_open[TOLD as usize] = false);
+            closed.expect("nobody dies with it");
+            let (told, results) = mpsc::channel();
+            for number in 0..50 {
+                let told = told.clone();
+                // Nobody waits for it at the ring.
+                submit(&pool, number, NOTHING).on_done(move |result| {
+                    let _ = told.send(result.as_ref().map(|(number, _)| *number).ok());
+                });
+            }
+            let long = submit(&pool, 50, TOLD);
+            for number in 0..50 {
+                assert_eq!(results.recv(), Ok(Some(number)));
+            }
+            wait_until_one_waits_at(TOLD);
+            open(TOLD);
+            assert_eq!(long.join().expect("it works").0, 50);
+        }
         pool.join().expect("nothing is wrong");
     });
 }

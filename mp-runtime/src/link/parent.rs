@@ -4,7 +4,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::libc::SIGKILL;
 
@@ -26,7 +26,7 @@ pub(crate) const LIGHT_BYTES: usize = 16 << 10;
 /// No light call is sent to a worker that has so many bytes of them in its ring.
 const MOST_LIGHT_BYTES: usize = 48 << 10;
 
-/// A keeper that was woken looks again after so long.
+/// A keeper looks again after so long, until the bell was not rung for as long.
 pub(super) const LOOK_INTERVAL: Duration = FLUSH_INTERVAL.saturating_mul(2);
 
 /// Sends calls to a worker. When it is dropped the worker is told to stop.
@@ -680,18 +680,25 @@ impl Events {
 
     /// Sleeps until something comes, or somebody wakes the keeper. The worker does so if the keeper
     /// `is_wanted`, or when that is said by [`Link::leave_to_keeper`], but not twice within
-    /// [`FLUSH_INTERVAL`]. So only a sleep after one in which it was not woken has no limit; that one
-    /// was `last`.
-    pub(crate) fn sleep(&self, is_wanted: bool, last: Option<Slept>) -> Option<Slept> {
+    /// [`FLUSH_INTERVAL`]. So this has a limit until the bell was not rung for [`LOOK_INTERVAL`]; how
+    /// that was after the last sleep `last` tells.
+    pub(crate) fn sleep(&self, is_wanted: bool, last: Option<Unrung>) -> Option<Unrung> {
         let Source::Process(duct) = &self.0 else {
             return None;
         };
         let bell = duct.lanes.up_bell();
         let count = bell.count();
+        let unrung = match last {
+            Some(unrung) if unrung.count == count => unrung,
+            _ => Unrung {
+                count,
+                since: Instant::now(),
+            },
+        };
         let is_kept = bulk::is_anything_kept();
-        let limit = match last {
-            Some(Slept(before)) if before == count => is_kept.then_some(bulk::KEPT_FOR),
-            _ => Some(LOOK_INTERVAL),
+        let limit = match unrung.since.elapsed() >= LOOK_INTERVAL {
+            true => is_kept.then_some(bulk::KEPT_FOR),
+            false => Some(LOOK_INTERVAL),
         };
         let is_ready = || bell.count() != count || duct.has_news();
         match is_wanted {
@@ -702,13 +709,16 @@ impl Events {
             // Who has nothing to do for a while sees to it that memory goes back.
             bulk::give_back_unused();
         }
-        Some(Slept(count))
+        Some(unrung)
     }
 }
 
-/// A sleep of a keeper.
+/// Since when a bell was not rung.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Slept(u32);
+pub(crate) struct Unrung {
+    count: u32,
+    since: Instant,
+}
 
 /// Finds a record that came over the connection, and keeps count from now on of the parts of arrays
 /// in it: its sender may end before anybody decodes it.

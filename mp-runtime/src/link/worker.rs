@@ -18,8 +18,8 @@ use crate::wire::{BulkPlace, Encoder, Handles, Inbox, Outbox, Payload};
 use std::sync::Arc;
 
 /// The keeper is not woken by an item that ends sooner than this after the last time, unless the
-/// worker has nothing more to do. So short items do not wake it one by one; and if a long one follows
-/// them, the keeper looks by itself ([`LOOK_INTERVAL`](super::parent::LOOK_INTERVAL)).
+/// worker has nothing more to do. So short items do not wake it one by one. If a long one follows them,
+/// the keeper looks by itself ([`LOOK_INTERVAL`](super::parent::LOOK_INTERVAL)).
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Of calls of more items than this, ...

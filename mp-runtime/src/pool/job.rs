@@ -336,7 +336,7 @@ impl Job {
             Chunking::Lazy => match self.pace.load(Ordering::Relaxed) {
                 0 => 1,
                 pace => {
-                    let fair = (waiting / (2 * workers.max(1))).min(MOST_LAZY);
+                    let fair = (waiting / workers.clamp(1, self.processors)).min(MOST_LAZY);
                     ((LAZY_NANOS / pace) as usize).min(fair).max(1)
                 }
             },

@@ -14,7 +14,7 @@ use crate::registry::ProcessFn;
 /// The most items of a segment whose chunks are cut as they go.
 const MAX_SEGMENT: usize = 4096;
 /// So many chunks are put in at once, at most.
-const MOST_AT_ONCE: usize = 64;
+const MOST_AT_ONCE: usize = 128;
 /// `map` pulls no further while so many items are on their way, ...
 const WINDOW_ITEMS: usize = 1 << 16;
 /// ... or so many bytes.
