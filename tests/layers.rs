@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers of the runtime: a module names only modules before it in this list, or itself.
-const LAYERS: [&str; 11] = [
-    "error", "os", "shm", "sync", "wire", "channel", "registry", "link", "process", "pool", "wait",
+const LAYERS: [&str; 12] = [
+    "error", "few", "os", "shm", "sync", "wire", "channel", "registry", "link", "process", "pool",
+    "wait",
 ];
 
 /// The layers that may hold unsafe code.

@@ -3,10 +3,11 @@
 mod watchdog;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipc_channel::ipc::{self, IpcReceiver, IpcSender, IpcSharedMemory};
-use mp::{ErrorKind, Pool};
+use mp::{ErrorKind, Pool, Shared, TaskOptions};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use watchdog::{until, within};
 
@@ -133,6 +134,97 @@ const ERRORS: [(Fails, ErrorKind, &str); 6] = [
         "it will not be read",
     ),
 ];
+
+/// Written by `serde`, as any type of a program is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Page {
+    title: String,
+    lines: Vec<String>,
+    pixels: Vec<u8>,
+}
+
+#[mp::process_fn]
+fn turn(page: Page, numbers: Vec<u64>) -> Result<(Page, Vec<u64>), String> {
+    let Page {
+        title,
+        mut lines,
+        mut pixels,
+    } = page;
+    lines.reverse();
+    pixels.reverse();
+    Ok((
+        Page {
+            title,
+            lines,
+            pixels,
+        },
+        numbers,
+    ))
+}
+
+/// Reads the text where it is.
+#[mp::process_fn]
+fn count_words(text: &str, hits: Shared<AtomicU64>) -> usize {
+    let count = text.split(' ').count();
+    hits.fetch_add(count as u64, Ordering::Relaxed);
+    count
+}
+
+#[mp::process_fn]
+fn shout(text: &str) -> String {
+    text.to_uppercase()
+}
+
+fn pattern(count: usize, seed: usize) -> Vec<u8> {
+    (0..count).map(|n| (n * 31 + seed) as u8).collect()
+}
+
+#[mp::test]
+fn large_values_that_serde_writes_go_there_and_come_back() {
+    within(LIMIT, || {
+        let pool = Pool::new(2).expect("a pool can be started");
+        let hits = Shared::new(AtomicU64::new(0)).expect("there is memory");
+        let mut words = 0;
+        for count in [1, 1 << 10, 12 << 10, 13 << 10, 14 << 10, 200 << 10] {
+            let text = "ten bytes ".repeat(count);
+            let page = Page {
+                title: text.clone(),
+                lines: vec!["one".into(), text.clone(), "three".into()],
+                pixels: pattern(count, 3),
+            };
+            let numbers = vec![7; count];
+            let back = pool.apply(turn, (page.clone(), numbers.clone()));
+            let (mut back, same) = back.expect("it works").expect("it turns");
+            back.lines.reverse();
+            back.pixels.reverse();
+            assert!(back == page && same == numbers, "{count}");
+
+            assert_eq!(
+                pool.apply(shout, (text.clone(),)).expect("it works"),
+                text.to_uppercase()
+            );
+            let process = mp::spawn!(shout(text.clone())).expect("it starts");
+            assert_eq!(process.join().expect("it works"), text.to_uppercase());
+
+            // With a handle beside it.
+            let counted = pool
+                .apply(count_words, (text, hits.clone()))
+                .expect("it works");
+            assert_eq!(counted, 2 * count + 1);
+            words += counted as u64;
+        }
+        assert_eq!(hits.load(Ordering::Relaxed), words);
+        // Several of them in one call, small ones between.
+        let texts = (0..20).map(|n| "word ".repeat(if n % 3 == 0 { 1 << 16 } else { n }));
+        let options = TaskOptions::new().chunk_size(8);
+        let shouted = pool
+            .with(options)
+            .map(shout, texts.clone())
+            .expect("it works");
+        assert!(shouted.iter().map(|text| text.to_lowercase()).eq(texts));
+        pool.join().expect("nothing is wrong");
+    });
+}
 
 #[mp::test]
 fn promise_10_a_value_that_cannot_travel_fails_its_call_alone() {

@@ -17,7 +17,7 @@ use super::worker::FLUSH_INTERVAL;
 use crate::os::crowd::{self, is_crowded};
 use crate::os::identity::process_id;
 use crate::os::{self, pidfd::PidFd};
-use crate::shm::bulk;
+use crate::shm::bulk::{self, Bulk};
 use crate::wire::{self, Apart, Bytes, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
 
 /// A call is light up to so many bytes, if it has no handles: it can be sent under a lock, and to a
@@ -131,7 +131,7 @@ impl Reply {
         OpenReply {
             bytes: self.body.get(),
             handles,
-            apart: Apart::Foreign(handles.map_or(&[], |handles| handles.bulks())),
+            bulks: handles.map_or(&[], |handles| handles.bulks()),
         }
     }
 
@@ -157,18 +157,22 @@ impl Reply {
 pub(crate) struct OpenReply<'r> {
     pub(crate) bytes: &'r [u8],
     handles: Option<&'r Handles>,
-    apart: Apart<'r>,
+    bulks: &'r [Bulk],
 }
 
-impl<'r> OpenReply<'r> {
+impl OpenReply<'_> {
     /// Reads the value of which these are the bytes.
     #[inline]
     pub(crate) fn decode<T>(
         &self,
-        payload: &'r [u8],
-        read: impl FnOnce(&mut Decoder<'r>) -> Result<T, DecodeError>,
+        payload: &[u8],
+        read: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
     ) -> Result<T, DecodeError> {
-        wire::decode(payload, self.apart, self.handles, read)
+        let apart = Apart::Foreign(self.bulks);
+        match wire::copied(payload, self.bulks) {
+            None => wire::decode(payload, apart, self.handles, read),
+            Some(item) => wire::decode(&item?, apart, self.handles, read),
+        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! Bytes to values. The bytes may come from a hostile process: no length is believed before it
 //! was compared with what is there.
 
+use std::borrow::Cow;
+use std::str::Utf8Error;
+
 use bytemuck::AnyBitPattern;
 use serde::de::{self, Deserialize, DeserializeSeed, IntoDeserializer, Visitor};
 
@@ -119,8 +122,16 @@ impl<'b> Decoder<'b> {
     ///
     /// If there are fewer bytes than its length says, or they are not UTF-8.
     pub fn str(&mut self) -> Result<&'b str, DecodeError> {
-        std::str::from_utf8(self.bytes()?)
-            .map_err(|error| DecodeError::new(format!("a string is not UTF-8: {error}")))
+        std::str::from_utf8(self.bytes()?).map_err(not_utf8)
+    }
+
+    /// Borrows bytes in place, or copies them if who made them may still write there.
+    fn run(&mut self) -> Result<Cow<'b, [u8]>, DecodeError> {
+        match (self.u64()?, self.apart) {
+            (length, _) if length & APART == 0 => self.raw(fit(length)?).map(Cow::Borrowed),
+            (length, Apart::Foreign(_)) => self.plain_apart(length).map(Cow::Owned),
+            (length, _) => self.bytes_apart(length).map(Cow::Borrowed),
+        }
     }
 
     /// Reads numbers in one copy.
@@ -192,6 +203,10 @@ impl<'b> Decoder<'b> {
     }
 }
 
+fn not_utf8(error: Utf8Error) -> DecodeError {
+    DecodeError::new(format!("a string is not UTF-8: {error}"))
+}
+
 #[inline]
 fn fit(length: u64) -> Result<usize, DecodeError> {
     usize::try_from(length)
@@ -253,7 +268,17 @@ impl<'b> de::Deserializer<'b> for &mut Decoder<'b> {
     }
 
     fn deserialize_str<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_borrowed_str(self.str()?)
+        match self.run()? {
+            Cow::Borrowed(bytes) => {
+                let text = std::str::from_utf8(bytes).map_err(not_utf8)?;
+                visitor.visit_borrowed_str(text)
+            }
+            Cow::Owned(bytes) => {
+                let text =
+                    String::from_utf8(bytes).map_err(|error| not_utf8(error.utf8_error()))?;
+                visitor.visit_string(text)
+            }
+        }
     }
 
     fn deserialize_string<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, DecodeError> {
@@ -261,7 +286,10 @@ impl<'b> de::Deserializer<'b> for &mut Decoder<'b> {
     }
 
     fn deserialize_bytes<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, DecodeError> {
-        visitor.visit_borrowed_bytes(self.bytes()?)
+        match self.run()? {
+            Cow::Borrowed(bytes) => visitor.visit_borrowed_bytes(bytes),
+            Cow::Owned(bytes) => visitor.visit_byte_buf(bytes),
+        }
     }
 
     fn deserialize_byte_buf<V: Visitor<'b>>(self, visitor: V) -> Result<V::Value, DecodeError> {

@@ -25,12 +25,55 @@ pub struct Encoder {
     departure: Departure,
     /// Where large runs of numbers go.
     bulk: BulkPlace,
+    /// Where the item begins that is being written.
+    item_start: usize,
     /// Something was written that may have handles, or lies apart. Short functions of numbers need
     /// not look any closer.
     may_carry: bool,
 }
 
-/// Where large runs of numbers go.
+/// Memory that an item was written in that lies apart is kept for the next one up to this size.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// Of strings in a value, so many lie apart at most.
+const MOST_BULKS: usize = 8;
+
+/// What stands in a message for an item that lies apart, with all that belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stub {
+    /// Its number, among what lies apart.
+    pub(super) bulk: u32,
+    pub(super) bytes: u64,
+}
+
+const STUB_BYTES: usize = 4 + 8 + 1;
+/// The last byte of a stub, which is none of an item's.
+const IS_STUB: u8 = 2;
+
+impl Stub {
+    fn to_bytes(self) -> [u8; STUB_BYTES] {
+        let mut bytes = [IS_STUB; STUB_BYTES];
+        bytes[..4].copy_from_slice(&self.bulk.to_le_bytes());
+        bytes[4..12].copy_from_slice(&self.bytes.to_le_bytes());
+        bytes
+    }
+
+    /// The one that an item is.
+    #[inline]
+    pub(super) fn of(item: &[u8]) -> Option<Stub> {
+        if *item.last()? != IS_STUB {
+            return None;
+        }
+        let bytes: &[u8; STUB_BYTES] = item.try_into().ok()?;
+        let (bulk, rest) = bytes.split_first_chunk()?;
+        Some(Stub {
+            bulk: u32::from_le_bytes(*bulk),
+            bytes: u64::from_le_bytes(*rest.first_chunk()?),
+        })
+    }
+}
+
+/// Where large runs of numbers, and large items, go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum BulkPlace {
     /// Among the other bytes.
@@ -79,11 +122,37 @@ impl Encoder {
     /// If it is more than one message may carry.
     #[inline]
     pub(crate) fn end_item(&mut self) -> Result<(), EncodeError> {
+        let has_parcels = self.may_carry && !self.departure.parcels.is_empty();
         if !self.may_carry || self.departure.is_empty() {
             transit::write_trailer(&mut self.bytes, &[]);
-            return Ok(());
+        } else {
+            self.end_item_with_handles()?;
         }
-        self.end_item_with_handles()
+        let item_bytes = self.bytes.len() - self.item_start;
+        if item_bytes >= BULK_BYTES && self.bulk != BulkPlace::Within && !has_parcels {
+            self.put_item_apart();
+        }
+        self.item_start = self.bytes.len();
+        Ok(())
+    }
+
+    /// Without memory for that it stays.
+    #[cold]
+    fn put_item_apart(&mut self) {
+        let item = &self.bytes[self.item_start..];
+        let is_given = self.bulk == BulkPlace::Given;
+        if let Ok(bulk) = Bulk::of(item, is_given) {
+            let bulks = &mut self.departure.cargo.bulks;
+            let stub = Stub {
+                bulk: bulks.len() as u32,
+                bytes: item.len() as u64,
+            };
+            bulks.push(bulk);
+            self.may_carry = true;
+            self.bytes.truncate(self.item_start);
+            self.bytes.shrink_to(self.item_start + KEPT_BYTES);
+            self.bytes.extend_from_slice(&stub.to_bytes());
+        }
     }
 
     #[cold]
@@ -115,6 +184,7 @@ impl Encoder {
     #[inline]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
+        self.item_start = 0;
         self.depth = 0;
         self.is_number = false;
         if !self.is_bare() {
@@ -164,6 +234,7 @@ impl Encoder {
             false => Departure::default(),
             true => std::mem::take(&mut self.departure),
         };
+        self.item_start = 0;
         (Bytes::take(&mut self.bytes), departure.cargo)
     }
 
@@ -186,6 +257,7 @@ impl Encoder {
     /// that were not taken.
     pub(crate) fn rewind(&mut self, len: usize, loans: usize) {
         self.bytes.truncate(len);
+        self.item_start = len;
         self.depth = 0;
         self.is_number = false;
         self.watch.discard();
@@ -209,11 +281,16 @@ impl Encoder {
         }
         impl Drop for Session<'_> {
             fn drop(&mut self) {
-                self.encoder.departure = transit::end_departure(self.before.take());
+                let departure = transit::end_departure(self.before.take());
+                let own = std::mem::replace(&mut self.encoder.departure, departure);
+                self.encoder.departure.cargo.bulks = own.cargo.bulks;
             }
         }
         self.may_carry = true;
-        let before = transit::begin_departure(std::mem::take(&mut self.departure));
+        // What lies apart stays here.
+        let mut departure = std::mem::take(&mut self.departure);
+        std::mem::swap(&mut departure.cargo.bulks, &mut self.departure.cargo.bulks);
+        let before = transit::begin_departure(departure);
         let session = Session {
             encoder: self,
             before,
@@ -432,7 +509,11 @@ impl<'e> ser::Serializer for &'e mut Encoder {
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
-        self.plain(value);
+        // Each one apart takes a descriptor.
+        match self.departure.cargo.bulks.len() < MOST_BULKS {
+            true => self.numbers(value),
+            false => self.plain(value),
+        }
         Ok(())
     }
 

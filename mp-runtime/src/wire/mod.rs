@@ -23,6 +23,8 @@ mod tests;
 
 use std::fmt;
 
+use self::encoder::Stub;
+use crate::shm::bulk::Bulk;
 use crate::shm::transit;
 
 pub(crate) use bytes::Bytes;
@@ -118,6 +120,10 @@ pub(crate) fn decode<'b, T>(
     handles: Option<&Handles>,
     read: impl FnOnce(&mut Decoder<'b>) -> Result<T, DecodeError>,
 ) -> Result<T, DecodeError> {
+    let item = match (Stub::of(item), apart) {
+        (Some(stub), Apart::Trusted(bulks)) => lent(stub, bulks)?,
+        _ => item,
+    };
     let (bytes, trailer) =
         transit::split_trailer(item).ok_or_else(|| DecodeError::new("its end is missing"))?;
     let whole = move || {
@@ -130,4 +136,30 @@ pub(crate) fn decode<'b, T>(
         None => whole(),
         Some(handles) => handles.lend(trailer, whole)?,
     }
+}
+
+/// The item that a stub stands for, where who made it is trusted not to write there.
+#[cold]
+fn lent(stub: Stub, bulks: &[Bulk]) -> Result<&[u8], DecodeError> {
+    let bulk = bulks.get(stub.bulk as usize);
+    let count = usize::try_from(stub.bytes).ok();
+    let item = bulk.zip(count).and_then(|(bulk, count)| bulk.lend(count));
+    item.ok_or_else(|| DecodeError::new("what lies apart from it is missing"))
+}
+
+/// A copy of the item that the bytes of one stand for, if they do; who made it may still write there.
+#[inline]
+pub(crate) fn copied(item: &[u8], bulks: &[Bulk]) -> Option<Result<Vec<u8>, DecodeError>> {
+    Stub::of(item).map(|stub| copy(stub, bulks))
+}
+
+#[cold]
+fn copy(stub: Stub, bulks: &[Bulk]) -> Result<Vec<u8>, DecodeError> {
+    let missing = || DecodeError::new("what lies apart from it is missing");
+    let bulk = bulks.get(stub.bulk as usize).ok_or_else(missing)?;
+    let count = usize::try_from(stub.bytes).map_err(|_| missing())?;
+    let copied = bulk.read(count);
+    copied
+        .map_err(|error| DecodeError::new(format!("there is no memory for it: {error}")))?
+        .ok_or_else(missing)
 }
