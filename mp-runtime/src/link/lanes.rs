@@ -13,6 +13,7 @@
 //! | `STARTED` | worker | when it began, nanoseconds of the monotonic clock; 0 where nobody asks, or none is running |
 //! | `CANCELLED` | parent | the call whose further items shall not run |
 //! | `OUT_OF_MEMORY` | worker | 1 if it aborts because an allocation failed |
+//! | `RUN_NANOS`, `RUN_ITEMS` | worker | for how long it has run some of its calls, and how many items they had |
 //!
 //! The parent makes it, and its worker inherits the descriptor. It goes with both.
 
@@ -38,6 +39,8 @@ const RUNNING: usize = 8;
 const STARTED: usize = 9;
 const CANCELLED: usize = 10;
 const OUT_OF_MEMORY: usize = 11;
+const RUN_NANOS: usize = 12;
+const RUN_ITEMS: usize = 13;
 
 /// The ring of records.
 const UP_BYTES: usize = 64 << 10;
@@ -62,6 +65,22 @@ pub(crate) struct Running {
     pub(crate) place: usize,
     /// For how long it has been running, if that was asked for.
     pub(crate) elapsed: Option<Duration>,
+}
+
+/// How long items took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pace {
+    pub(crate) nanos: u64,
+    pub(crate) items: u64,
+}
+
+impl Pace {
+    /// How long each took since then, in nanoseconds, if any did.
+    pub(crate) fn since(self, before: Pace) -> Option<u64> {
+        let items = self.items.wrapping_sub(before.items);
+        let nanos = self.nanos.wrapping_sub(before.nanos);
+        nanos.checked_div(items)
+    }
 }
 
 /// Which calls have been begun, and which are void.
@@ -198,6 +217,24 @@ impl Lanes {
     pub(super) fn end(&self, is_timed: bool) {
         if is_timed {
             self.0.word(STARTED).store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The worker has run a call of so many items for so long.
+    pub(super) fn note_run(&self, nanos: u64, items: u32) {
+        for (word, more) in [(RUN_NANOS, nanos), (RUN_ITEMS, items.into())] {
+            let word = self.0.word(word);
+            let sum = word.load(Ordering::Relaxed).wrapping_add(more);
+            word.store(sum, Ordering::Relaxed);
+        }
+    }
+
+    /// For how long the worker has run calls whose time it took; which are not all.
+    pub(super) fn pace(&self) -> Pace {
+        let read = |word| self.0.word(word).load(Ordering::Relaxed);
+        Pace {
+            nanos: read(RUN_NANOS),
+            items: read(RUN_ITEMS),
         }
     }
 

@@ -71,7 +71,7 @@ mod tests;
 mod worker;
 
 pub(crate) use handshake::{Greeting, Offer};
-pub(crate) use lanes::{Lanes, Running};
+pub(crate) use lanes::{Lanes, Pace, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Args, Bundle, Call, CallHead, Parts, Record, Report, Run, Status, Table};
 #[cfg(test)]

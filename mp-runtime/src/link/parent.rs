@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::libc::SIGKILL;
 
 use super::bell::Sleeper;
-use super::lanes::{Lanes, MOST_DOWN_BYTES, Running};
+use super::lanes::{Lanes, MOST_DOWN_BYTES, Pace, Running};
 use super::mailbox::{self, Caller};
 use super::message::{self, Bundle, Call, Record, Report, StandIn, Status};
 use super::ring::{DownWriter, UpReader};
@@ -324,6 +324,14 @@ impl Link {
         match &self.0 {
             Way::Process(duct) => duct.lanes.running(),
             Way::Thread(thread) => thread.running(),
+        }
+    }
+
+    /// For how long the worker has run calls, as far as it took the time.
+    pub(crate) fn pace(&self) -> Pace {
+        match &self.0 {
+            Way::Process(duct) => duct.lanes.pace(),
+            Way::Thread(_) => Pace::default(),
         }
     }
 

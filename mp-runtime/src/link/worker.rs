@@ -11,7 +11,7 @@ use super::message::{
 };
 use super::ring::{DownReader, Frame, UpWriter};
 use super::spin::Spinner;
-use crate::os::{crowd, packet};
+use crate::os::{clock, crowd, packet};
 use crate::shm::bulk::{self, Bulk};
 use crate::sync::atomic::{Ordering, fence};
 use crate::wire::{BulkPlace, Encoder, Handles, Inbox, Outbox, Payload};
@@ -26,6 +26,10 @@ pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 const MANY_ITEMS: u32 = 64;
 /// ... every so many-eth looks at the clock.
 const LOOK_EACH: u32 = 16;
+
+/// Of calls of one item, every so many-eth is timed: two looks at the clock are a good part of a short
+/// one.
+const TIMED_EACH: u32 = 8;
 
 /// Receives calls and sends results.
 #[derive(Debug)]
@@ -54,6 +58,11 @@ struct OfProcess {
     /// The keeper may want to know of the end of a call, and was not told: perhaps there is another
     /// call.
     is_untold: bool,
+    /// When the call that it has was begun, in nanoseconds of the monotonic clock, if its time is
+    /// taken.
+    begun: Option<u64>,
+    /// How many calls of one item were begun since the last whose time was taken.
+    untimed: u32,
 }
 
 /// A call that came.
@@ -116,6 +125,8 @@ impl WorkerEnd {
             no_bulks: Arc::default(),
             unwatched: 0,
             is_untold: false,
+            begun: None,
+            untimed: TIMED_EACH,
         }))
     }
 
@@ -251,6 +262,7 @@ impl OfProcess {
                 message::CALL => {
                     let (head, _) = read_call(frame.content()).ok()?;
                     if self.lanes.claim().begin(head.number) {
+                        self.begun = self.is_timed(head).then(clock::monotonic_nanos);
                         let bulks = Arc::clone(&self.no_bulks);
                         let body = Body::Framed(frame);
                         return Some(Chunk { head, body, bulks });
@@ -281,6 +293,16 @@ impl OfProcess {
         self.handles = message.handles.map(Arc::new);
         let body = Body::Received(message.body);
         Some(Chunk { head, body, bulks })
+    }
+
+    /// Whether the time is taken of a call that begins.
+    fn is_timed(&mut self, head: CallHead) -> bool {
+        self.untimed += 1;
+        let is_timed = head.count > 1 || self.untimed > TIMED_EACH;
+        if is_timed {
+            self.untimed = 0;
+        }
+        is_timed
     }
 
     fn wait_for_frame(&mut self) {
@@ -402,6 +424,12 @@ impl OfProcess {
 
     fn end_call(&mut self, chunk: Chunk, is_cut_short: bool) {
         let head = chunk.head;
+        if let Some(begun) = self.begun.take()
+            && !is_cut_short
+        {
+            let nanos = clock::monotonic_nanos().saturating_sub(begun);
+            self.lanes.note_run(nanos, head.count);
+        }
         self.handles = None;
         if let Body::Framed(frame) = chunk.body {
             self.reader.pass(frame);

@@ -286,7 +286,10 @@ impl Core {
             slot.item_count = slot.item_count.saturating_sub(progress.items);
             let now = Instant::now();
             let took = now.duration_since(std::mem::replace(&mut slot.mark, now));
-            let nanos = took.as_nanos() as u64 / progress.items as u64;
+            let nanos = slot.take_pace().unwrap_or_else(|| {
+                // While a chunk is running: that waits for processors as well.
+                took.as_nanos() as u64 / progress.items as u64
+            });
             job.note_pace(state.note_pace(job.function_number, nanos));
             if state.life.hand(index).is_none() {
                 let took = self.has_nothing(&mut state, index, now);

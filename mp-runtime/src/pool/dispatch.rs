@@ -86,10 +86,12 @@ impl State {
 
     /// The next one, in turns, of the workers that have something to do and get a quick one more
     /// behind that, because all of it is light, and soon done.
-    fn next_busy(&mut self) -> Option<usize> {
+    fn next_busy(&mut self, processors: usize) -> Option<usize> {
         let pace = self.quick_pace()?;
-        for _ in 0..self.busy.len() {
-            self.turn = (self.turn + 1) % self.busy.len();
+        // Some of them, if there are more than can compute at once: so the others come to an end.
+        let count = self.busy.len().min(processors);
+        for _ in 0..count {
+            self.turn = (self.turn + 1) % count;
             let index = self.busy[self.turn];
             if self.takes_more(index, pace) {
                 return Some(index);
@@ -173,7 +175,7 @@ impl Core {
             let is_enough = state.busy.len() >= self.processors;
             let next = match has_idle && !(is_enough && state.quick_pace().is_some()) {
                 true => None,
-                false => state.next_busy(),
+                false => state.next_busy(self.processors),
             };
             match next.or_else(|| has_idle.then(|| state.idle.pop()).flatten()) {
                 Some(index) => self.give(state, index, None, aftermath),

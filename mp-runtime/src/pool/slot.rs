@@ -9,7 +9,7 @@ use nix::libc;
 use super::Backend;
 use super::core::Core;
 use crate::error::{Error, ErrorKind};
-use crate::link::{Event, Events, Link};
+use crate::link::{Event, Events, Link, Pace};
 use crate::process::{Death, LaunchSpec, Role, Worker, short_life, start_thread};
 
 /// So many starts in a row may fail before a slot gives up until there is new work.
@@ -54,6 +54,8 @@ pub(super) struct Slot {
     pub(super) since: Option<Instant>,
     /// When that, or an item of it, ended last that it has had since.
     pub(super) mark: Instant,
+    /// For how long its worker had run calls when that was.
+    pub(super) pace: Pace,
     /// Its place among those that have something to do.
     pub(super) place: usize,
     /// All that its worker has is light.
@@ -120,6 +122,7 @@ impl Slot {
             seen: None,
             since: None,
             mark: Instant::now(),
+            pace: Pace::default(),
             place: 0,
             is_light: false,
             item_count: 0,
@@ -143,6 +146,7 @@ impl Slot {
     pub(super) fn welcome(&mut self, link: Arc<Link>) {
         (self.is_dismissed, self.is_doomed) = (false, false);
         self.seen = None;
+        self.pace = Pace::default();
         self.link = Some(link);
         self.stage = Stage::Ready;
     }
@@ -170,6 +174,12 @@ impl Slot {
     /// Whether its worker may run nothing more, and is replaced when it is done.
     pub(super) fn is_used_up(&self) -> bool {
         self.tasks_left == Some(0)
+    }
+
+    /// How long each item has taken its worker lately, in nanoseconds, if that says so.
+    pub(super) fn take_pace(&mut self) -> Option<u64> {
+        let pace = self.link.as_ref()?.pace();
+        pace.since(std::mem::replace(&mut self.pace, pace))
     }
 
     /// How long its workers have had something to do.
