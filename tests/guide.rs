@@ -34,6 +34,17 @@ fn every_kind_of_error_has_a_row() {
 }
 
 #[test]
+fn the_readme_links_to_pages_that_are_there() {
+    let readme = text("README.md");
+    let links = readme.split("](src/guide/").skip(1);
+    let pages: Vec<_> = links.filter_map(|rest| rest.split(')').next()).collect();
+    assert!(pages.len() > 10, "{pages:?}");
+    for page in pages {
+        assert!(root().join("src/guide").join(page).is_file(), "{page}");
+    }
+}
+
+#[test]
 fn every_page_is_in_the_contents_and_has_its_module() {
     let (contents, modules) = (text("src/guide/guide.md"), text("src/guide/mod.rs"));
     let files = fs::read_dir(root().join("src/guide")).expect("the folder can be read");
