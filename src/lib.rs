@@ -21,11 +21,15 @@
 //! }
 //! ```
 //!
-//! # How it works
+//! # The guide
 //!
-//! A worker is the current binary, started again through `/proc/self/exe`. It comes to
-//! [`mp::init`](init) (or `#[mp::main]`, which calls it), and instead of running the program it
-//! takes calls from its parent: the function by its name, the arguments as bytes.
+//! | to | read |
+//! | --- | --- |
+//! | decide between threads and processes | [why processes](guide::why) |
+//! | write a first program, and know the rules for functions | [a first program](guide::first_program) |
+//! | use it | [pools](guide::pools), [shared memory](guide::shared_memory), [channels](guide::channels), [errors](guide::errors) |
+//! | get it into use | [testing](guide::testing), [debugging](guide::debugging), [deployment](guide::deployment), [costs and limits](guide::costs) |
+//! | come from elsewhere | [Python's names](guide::python), [`std::thread`](guide::from_threads), [`rayon`](guide::from_rayon), [`tokio`](guide::from_tokio), [`procspawn`](guide::from_procspawn) |
 //!
 //! # Choosing
 //!
@@ -56,17 +60,14 @@
 //! | the first of several processes, tasks and connections | [`wait_any`] |
 //! | your own types in shared memory | [`derive(Shareable)`](derive@Shareable) |
 //!
-//! # Rules
+//! # In short
 //!
-//! - [`init`] is the first line of `main`, or `#[mp::main]` stands above it; tests that start
-//!   processes are `#[mp::test]`. What stands before it runs in every worker.
-//! - Arguments and results are `serde` types; `&str`, `&[T]` and `&T` are lent to the function, the
-//!   caller sends the owned value. Vectors of numbers travel as one memory copy. Types that need a
-//!   format that describes itself (untagged enums, flattened fields, `serde_json::Value`) and
-//!   fields with `skip_serializing_if` are errors; values nest at most 512 levels deep.
-//! - `ipc_channel`'s senders, receivers and regions are arguments and results too, at most 48 in
-//!   one value.
+//! - A worker is this binary, started again. [`init`] is the first line of `main`, or `#[mp::main]`
+//!   stands above it; tests that start processes are `#[mp::test]`.
+//! - Functions are handed over by name. Arguments and results are `serde` types; `&str`, `&[T]` and
+//!   `&T` are lent to the function, the caller sends the owned value.
 //! - A process ends with its parent, however that ends. Ctrl-C is for the parent alone.
+//! - Linux with glibc, on x86-64 and aarch64.
 //!
 //! # Features
 //!
@@ -169,6 +170,8 @@ pub mod prelude {
         process_fn, shared, spawn,
     };
 }
+
+pub mod guide;
 
 /// The programs of the README, compiled and run.
 #[cfg(doctest)]

@@ -54,6 +54,15 @@ pub trait View {
 
     /// All elements, in this shape.
     ///
+    /// ```
+    /// # use mp::ndarray::View as _;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let samples = mp::Shared::from_fn(6, |index| index as f64)?;
+    /// assert_eq!(samples.view_as((2, 3))?[[1, 2]], 5.0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// If the shape does not have as many elements, or has strides by which two of them would be
@@ -64,6 +73,18 @@ pub trait View {
         D: Dimension;
 
     /// All elements, in this shape, to be changed.
+    ///
+    /// ```
+    /// # use mp::ndarray::View as _;
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let array: mp::Array<f64> = mp::Array::zeroed(6)?;
+    /// for mut chunk in array.split(1) {
+    ///     chunk.view_as_mut((2, 3))?[[1, 2]] = 5.0;
+    /// }
+    /// assert_eq!(array.lock().map_err(mp::Error::from)?[5], 5.0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

@@ -14,6 +14,21 @@ use crate::error::{Error, ErrorKind};
 use crate::wire::{BulkPlace, Decoder, Encoder, NotPlain, Plain};
 
 /// What can go through a channel.
+///
+/// Whatever `serde` can carry, and owns what it has, is: nobody has to implement it.
+///
+/// ```
+/// fn drain<T: mp::Portable>(queue: &mp::Queue<T>) -> Vec<T> {
+///     std::iter::from_fn(|| queue.try_get().ok()).collect()
+/// }
+///
+/// # fn main() -> Result<(), mp::Error> {
+/// let queue = mp::Queue::bounded(4)?;
+/// queue.put("one".to_owned())?;
+/// assert_eq!(drain(&queue), ["one"]);
+/// # Ok(())
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot travel through a channel",
     label = "this type must be serializable, and own what it has",

@@ -28,21 +28,62 @@ impl<T> SendError<T> {
     }
 
     /// The value that was not sent.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let (tx, rx) = mp::channel(1)?;
+    /// drop(rx);
+    /// let error = tx.send(7).unwrap_err();
+    /// assert_eq!(error.into_inner(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_inner(self) -> T {
         self.value
     }
 
     /// Why it was not sent.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let (tx, rx) = mp::channel(1)?;
+    /// drop(rx);
+    /// let error = tx.send(7).unwrap_err();
+    /// assert_eq!(error.error().to_string(), "the channel has no receiver any more");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn error(&self) -> &Error {
         &self.error
     }
 
     /// Why it was not sent, without the value.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let (tx, rx) = mp::channel(1)?;
+    /// drop(rx);
+    /// let error = tx.send(7).unwrap_err();
+    /// let error: mp::Error = error.into_error();
+    /// assert_eq!(error.kind(), mp::ErrorKind::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_error(self) -> Error {
         self.error
     }
 
     /// What kind of failure this is.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let (tx, rx) = mp::channel(1)?;
+    /// drop(rx);
+    /// let error = tx.send(7).unwrap_err();
+    /// assert_eq!(error.kind(), mp::ErrorKind::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn kind(&self) -> ErrorKind {
         self.error.kind()
     }

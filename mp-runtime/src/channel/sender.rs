@@ -520,6 +520,17 @@ pub struct Iter<'r, T> {
 }
 
 /// What a [`Receiver`] gives that is iterated over.
+///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// let (tx, rx) = mp::channel(4)?;
+/// tx.send(7)?;
+/// drop(tx);
+/// let mut values = rx.into_iter();
+/// assert_eq!((values.next(), values.next()), (Some(7), None));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct IntoIter<T> {
     receiver: Receiver<T>,
@@ -530,6 +541,17 @@ macro_rules! iterator {
     ($($iter:ty),*) => {
         $(impl<T> $iter {
             /// Why it has ended.
+            ///
+            /// ```
+            /// # fn main() -> Result<(), mp::Error> {
+            /// let (tx, rx) = mp::channel::<u8>(4)?;
+            /// drop(tx);
+            /// let mut values = rx.into_iter();
+            /// assert!(values.error().is_none() && values.next().is_none());
+            /// assert_eq!(values.error().map(|error| error.kind()), Some(mp::ErrorKind::Closed));
+            /// # Ok(())
+            /// # }
+            /// ```
             pub fn error(&self) -> Option<&Error> {
                 self.error.as_ref()
             }

@@ -49,6 +49,16 @@ impl Default for Builder {
 
 impl Builder {
     /// A process like any other.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// assert_eq!(mp::Builder::new().spawn(square, (12,))?.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> Builder {
         Builder {
             spec: LaunchSpec::new(Role::Once),
@@ -57,6 +67,18 @@ impl Builder {
 
     /// Its name, 1 to 255 bytes without NUL, in errors, in [`current`](crate::process::current) and
     /// in the lists of processes. Default: `Process-1` and so on.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().name("p1").spawn(square, (12,))?;
+    /// assert_eq!(process.name(), "p1");
+    /// # process.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.spec.name = Some(name.into());
         self
@@ -64,30 +86,98 @@ impl Builder {
 
     /// Sets an environment variable for it, which is then executed whatever the
     /// [`start_method`](Builder::start_method): what runs before `mp::init` finds it, too.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn language() -> Option<String> {
+    ///     std::env::var("LANG").ok()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().env("LANG", "C").spawn(language, ())?;
+    /// assert_eq!(process.join()?.as_deref(), Some("C"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn env(mut self, key: impl Into<OsString>, value: impl Into<OsString>) -> Builder {
         self.spec.env.push((key.into(), value.into()));
         self
     }
 
     /// Its working directory.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn place() -> std::path::PathBuf {
+    ///     std::env::current_dir().expect("it is there")
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().current_dir("/").spawn(place, ())?;
+    /// assert_eq!(process.join()?, std::path::Path::new("/"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Builder {
         self.spec.current_dir = Some(dir.into());
         self
     }
 
     /// What it reads on standard input. Default: nothing.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn count() -> usize {
+    ///     std::io::stdin().lines().count()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// use std::io::Write as _;
+    ///
+    /// let (read, mut write) = std::io::pipe().expect("there are descriptors");
+    /// let stdin = mp::Stdio::from(std::os::fd::OwnedFd::from(read));
+    /// let process = mp::Builder::new().stdin(stdin).spawn(count, ())?;
+    /// write.write_all(b"one\ntwo\n").expect("somebody reads");
+    /// drop(write);
+    /// assert_eq!(process.join()?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stdin(mut self, stdin: Stdio) -> Builder {
         self.spec.stdin = stdin;
         self
     }
 
     /// Where its standard output goes. Default: where this process's goes.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// mp::Builder::new().stdout(mp::Stdio::null()).spawn(square, (12,))?.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stdout(mut self, stdout: Stdio) -> Builder {
         self.spec.stdout = stdout;
         self
     }
 
     /// Where its standard error goes. Default: where this process's goes.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// mp::Builder::new().stderr(mp::Stdio::null()).spawn(square, (12,))?.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stderr(mut self, stderr: Stdio) -> Builder {
         self.spec.stderr = stderr;
         self
@@ -96,12 +186,37 @@ impl Builder {
     /// The most private memory it may have, in bytes: heap, anonymous mappings and stacks of
     /// threads (`RLIMIT_DATA`). An allocation beyond it fails, which ends a Rust program with
     /// SIGABRT. Default: that of this process.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn allocate(bytes: usize) -> usize {
+    ///     vec![1_u8; bytes].len()
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().memory_limit(256 << 20).spawn(allocate, (1 << 30,))?;
+    /// assert_eq!(process.join().unwrap_err().kind(), mp::ErrorKind::OutOfMemory);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn memory_limit(mut self, bytes: u64) -> Builder {
         self.spec.memory_limit = Some(bytes);
         self
     }
 
     /// The processors it may run on, by number. Default: those of this process.
+    ///
+    /// ```no_run
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().cpus([0, 1]).spawn(square, (12,))?;
+    /// assert_eq!(process.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cpus(mut self, cpus: impl IntoIterator<Item = usize>) -> Builder {
         let mut cpus: Vec<usize> = cpus.into_iter().collect();
         cpus.sort_unstable();
@@ -112,6 +227,19 @@ impl Builder {
 
     /// How long it may take until it has come to [`init`](crate::process::init); then it is killed
     /// and `join` says so. Default: 30 seconds.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// // On a machine that is so busy that even a start takes its time.
+    /// let timeout = std::time::Duration::from_secs(120);
+    /// let process = mp::Builder::new().start_timeout(timeout).spawn(square, (12,))?;
+    /// assert_eq!(process.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_timeout(mut self, timeout: Duration) -> Builder {
         self.spec.start_timeout = timeout;
         self
@@ -119,12 +247,35 @@ impl Builder {
 
     /// How it is started. Default: [`StartMethod::ForkServer`], or what the environment variable
     /// `MP_START_METHOD` says.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let method = mp::StartMethod::Exec;
+    /// let process = mp::Builder::new().start_method(method).spawn(square, (12,))?;
+    /// assert_eq!(process.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start_method(mut self, method: StartMethod) -> Builder {
         self.spec.start_method = Some(method);
         self
     }
 
     /// Starts a process that runs `function` with `args`, and returns while it starts.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let process = mp::Builder::new().spawn(square, (12,))?;
+    /// assert_eq!(process.join()?, 144);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -191,17 +342,54 @@ enum Kind {
 
 impl Stdio {
     /// The stream of this process.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// // As without it.
+    /// mp::Builder::new().stdout(mp::Stdio::inherit()).spawn(square, (12,))?.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inherit() -> Stdio {
         Stdio(Kind::Inherit)
     }
 
     /// Nowhere: `/dev/null`.
+    ///
+    /// ```
+    /// # #[mp::process_fn]
+    /// # fn square(x: i64) -> i64 { x * x }
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// mp::Builder::new().stderr(mp::Stdio::null()).spawn(square, (12,))?.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn null() -> Stdio {
         Stdio(Kind::Null)
     }
 
     /// A pipe to this process, for standard output: see [`Process::take_stdout`]. For the other
     /// streams make a pipe with [`std::io::pipe`] and hand over an end.
+    ///
+    /// ```
+    /// #[mp::process_fn]
+    /// fn hello() {
+    ///     println!("hello");
+    /// }
+    ///
+    /// # #[mp::main]
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let mut process = mp::Builder::new().stdout(mp::Stdio::piped()).spawn(hello, ())?;
+    /// let stdout = process.take_stdout().expect("it was piped");
+    /// assert_eq!(std::io::read_to_string(stdout).expect("it can be read"), "hello\n");
+    /// process.join()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn piped() -> Stdio {
         Stdio(Kind::Piped)
     }

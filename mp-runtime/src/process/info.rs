@@ -13,6 +13,17 @@ use crate::os::limit;
 const WORKERS_VARIABLE: &str = "MP_WORKERS";
 
 /// A process of the program's tree.
+///
+/// ```
+/// # #[mp::main]
+/// # fn main() -> Result<(), mp::Error> {
+/// let pool = mp::Pool::builder().workers(1).name("render").build()?;
+/// let worker = &pool.workers()[0];
+/// assert_eq!((worker.name.as_str(), worker.worker_index), ("render-worker-0", Some(0)));
+/// assert_eq!(worker.parent_id, mp::current().id);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ProcessInfo {

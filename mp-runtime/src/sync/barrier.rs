@@ -142,6 +142,14 @@ pub struct BarrierWaitResult(bool);
 
 impl BarrierWaitResult {
     /// Whether this is the one of its generation that leads: the last that came.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// let barrier = mp::sync::Barrier::new(1);
+    /// assert!(barrier.wait()?.is_leader());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_leader(&self) -> bool {
         self.0
     }

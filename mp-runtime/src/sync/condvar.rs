@@ -115,6 +115,18 @@ pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
     /// Whether the time was over.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), mp::Error> {
+    /// use mp::sync::{Condvar, Mutex};
+    /// use std::time::Duration;
+    ///
+    /// let (is_ready, changed) = (Mutex::new(false), Condvar::new());
+    /// let (_guard, result) = changed.wait_timeout(is_ready.lock()?, Duration::from_millis(1))?;
+    /// assert!(result.timed_out());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timed_out(&self) -> bool {
         self.0
     }

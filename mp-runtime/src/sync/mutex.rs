@@ -54,6 +54,21 @@ impl<T: ?Sized> RefUnwindSafe for Mutex<T> {}
 
 /// The lock, for as long as this lives. Dropping it gives the lock back; if a panic began
 /// meanwhile, the lock is poisoned. It stays on the thread that took it.
+///
+/// ```
+/// # fn main() -> Result<(), mp::Error> {
+/// use mp::sync::MutexGuard;
+///
+/// fn add(mut sum: MutexGuard<'_, f64>, x: f64) {
+///     *sum += x;
+/// }
+///
+/// let sum = mp::shared!(1.0)?;
+/// add(sum.lock()?, 0.5);
+/// assert_eq!(sum.get()?, 1.5);
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "the lock is given back at once if its guard is dropped"]
 pub struct MutexGuard<'a, T: ?Sized> {
     lock: &'a Mutex<T>,
