@@ -116,6 +116,11 @@ impl Claim<'_> {
         }
     }
 
+    /// The number of the last call that was begun.
+    pub(super) fn begun(self) -> u32 {
+        (self.0.load(Ordering::Relaxed) >> 32) as u32
+    }
+
     /// Takes back what was not begun up to the call `last`; gives the number of the last that was.
     pub(super) fn take_back(self, last: u32) -> u32 {
         let mut word = self.0.load(Ordering::Acquire);

@@ -294,6 +294,14 @@ impl Link {
         }
     }
 
+    /// The number of the last call that the worker has begun, if that is known.
+    pub(crate) fn begun(&self) -> Option<u32> {
+        match &self.0 {
+            Way::Process(duct) => Some(duct.lanes.claim().begun()),
+            Way::Thread(_) => None,
+        }
+    }
+
     /// Asks an idle worker to exit.
     pub(crate) fn stop(&self) {
         match &self.0 {

@@ -19,7 +19,7 @@
 //!    attending, and sleeps: at the ring of the worker that has its item, if it waits for
 //!    one, which then wakes it at once; else until somebody delivers to its job.
 //! 5. Who sleeps sees to it first that no worker has light calls waiting behind a long one while
-//!    another one has nothing to do (`rebalance`).
+//!    another one has nothing to do (`rebalance`), and looks again as long as that may become so.
 //!
 //! A keeper that finds more than a result or two naps before it looks again: then many results cost
 //! one wake-up, and one that comes alone is not kept waiting.
@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core};
+use super::dispatch::STALLED;
 use super::job::{Arrivals, Job, Until};
 use crate::few::Few;
 use crate::link::{Link, Spinner};
@@ -185,7 +186,9 @@ impl Core {
             if attendance.look_for(job, until) || is_late() {
                 return;
             }
-            self.rebalance();
+            // Until then, if something could go to a worker that has nothing to do.
+            let again = self.rebalance().then(|| Instant::now() + STALLED);
+            let sleep_until = [deadline, again].into_iter().flatten().min();
             drop(attendance);
             let at = match job.is_mapped {
                 true => None,
@@ -193,10 +196,10 @@ impl Core {
             };
             let has_slept = at.is_some_and(|link| {
                 link.spare_keeper();
-                job.sleep_at(&link, until, deadline)
+                job.sleep_at(&link, until, sleep_until)
             });
             if !has_slept {
-                job.wait(until, deadline);
+                job.wait(until, sleep_until);
             }
         }
     }
@@ -209,35 +212,43 @@ impl Core {
         state.slots[slot].link.clone()
     }
 
-    /// Gives workers that have nothing to do what waits behind a long call.
-    pub(super) fn rebalance(self: &Arc<Self>) {
+    /// Gives workers that have nothing to do what waits behind a long call. Tells whether to look again
+    /// after [`STALLED`], since something waits for workers that may turn out to be stalled.
+    pub(super) fn rebalance(self: &Arc<Self>) -> bool {
         if self.attendants.busy.load(Ordering::Relaxed) == 0 {
-            return;
+            return false;
         }
         let mut state = self.state();
-        if state.life.has_waiting() || !state.has_idle() {
-            return;
+        if !state.has_idle() {
+            return false;
         }
+        let now = Instant::now();
         let mut reclaimed = 0;
+        let mut is_any_ahead = false;
         for slot in state.busy.clone() {
             if state.life.hand_count(slot) > 1 {
-                reclaimed += self.reclaim(&mut state, slot).1;
+                match state.is_stalled(slot, now) {
+                    true => reclaimed += self.reclaim(&mut state, slot).1,
+                    false => is_any_ahead = true,
+                }
             }
         }
-        if reclaimed > 0 {
+        let has_waiting = state.life.has_waiting();
+        if reclaimed > 0 || has_waiting {
             self.settle(state, Aftermath::default());
         }
+        is_any_ahead || has_waiting
     }
 
     /// What a keeper does that found nothing more, after it had found so many results: tells whether
-    /// its worker shall wake it.
-    pub(super) fn keeper_rests(self: &Arc<Self>, index: usize, found: usize) -> bool {
-        self.rebalance();
+    /// its worker shall wake it, and whether it is to look again soon in any case.
+    pub(super) fn keeper_rests(self: &Arc<Self>, index: usize, found: usize) -> (bool, bool) {
+        let is_soon = self.rebalance();
         let is_busy = self.state().life.hand_count(index) > 0;
         if is_busy && found >= MANY {
             std::thread::sleep(NAP);
         }
-        is_busy && !self.is_attended()
+        (is_busy && !self.is_attended(), is_soon)
     }
 }
 

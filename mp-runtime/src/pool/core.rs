@@ -112,8 +112,6 @@ pub(super) struct State {
     /// Slots whose workers have nothing to do, the one last that had something last; and some that
     /// are none of these any more.
     pub(super) idle: Vec<usize>,
-    /// Whose turn it is, of the busy ones, to get something more.
-    pub(super) turn: usize,
     /// How long an item of each function took lately, by its number; 0 where that is not known.
     pub(super) paces: Vec<u32>,
     /// How many workers there shall be: those of the slots before this one.
@@ -194,7 +192,6 @@ impl Core {
                 slots: Vec::new(),
                 busy: Vec::new(),
                 idle: Vec::new(),
-                turn: 0,
                 paces: Vec::new(),
                 target: 0,
                 live_slots: 0,
@@ -369,7 +366,8 @@ impl Core {
             return Ok(());
         }
         let mut aftermath = Aftermath::default();
-        if !state.life.has_waiting() && state.has_idle() {
+        let is_enough = state.busy.len() >= self.processors;
+        if !is_enough && !state.life.has_waiting() && state.has_idle() {
             // As `settle` would, without a queue for one.
             if let Some(index) = state.idle.pop() {
                 let chunk = Some((Arc::clone(job), piece));

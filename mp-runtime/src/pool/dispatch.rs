@@ -20,6 +20,8 @@ use crate::link::{CallHead, LIGHT_BYTES, Link};
 pub(super) const AHEAD_NANOS: u32 = 200_000;
 /// ... and no more than so many.
 const MOST_AHEAD: usize = 256;
+/// A worker that has quick things to do, and has ended none for so long, gets no more of them.
+pub(super) const STALLED: Duration = Duration::from_millis(5);
 /// A light chunk has no more items.
 pub(super) const LIGHT_ITEMS: usize = 1024;
 
@@ -84,32 +86,46 @@ impl State {
         (pace < QUICK_NANOS).then_some(pace)
     }
 
-    /// The next one, in turns, of the workers that have something to do and get a quick one more
-    /// behind that, because all of it is light, and soon done.
-    fn next_busy(&mut self, processors: usize) -> Option<usize> {
-        let pace = self.quick_pace()?;
-        // Some of them, if there are more than can compute at once: so the others come to an end.
-        let count = self.busy.len().min(processors);
-        for _ in 0..count {
-            self.turn = (self.turn + 1) % count;
-            let index = self.busy[self.turn];
-            if self.takes_more(index, pace) {
-                return Some(index);
+    /// Looks through the workers that do quick and light things, and have done one lately, up to so many:
+    /// how many there are, and the one that has least of those that get more behind that.
+    fn quick_ones(&self, most: usize, pace: u32, now: Instant) -> (usize, Option<usize>) {
+        let is_quick = |&&index: &&usize| self.is_quick(index, now);
+        let mut quick_ones = self.busy.iter().filter(is_quick).take(most);
+        let (mut count, mut least) = (0, None);
+        for &index in &mut quick_ones {
+            count += 1;
+            let item_count = self.slots[index].item_count;
+            let is_least = least.is_none_or(|(least, _)| item_count < least);
+            if is_least && self.takes_more(index, pace) {
+                least = Some((item_count, index));
             }
         }
-        None
+        (count, least.map(|(_, index)| index))
     }
 
-    fn takes_more(&self, index: usize, pace: u32) -> bool {
+    /// Whether a worker that has something to do has ended nothing for a while. One that has not begun
+    /// with it waits for a processor, as others would.
+    pub(super) fn is_stalled(&self, index: usize, now: Instant) -> bool {
+        let slot = &self.slots[index];
+        let begun = slot.link.as_ref().and_then(|link| link.begun());
+        now.saturating_duration_since(slot.mark) >= STALLED
+            && begun == self.life.hand(index).map(|hand| hand.call)
+    }
+
+    fn is_quick(&self, index: usize, now: Instant) -> bool {
         let slot = &self.slots[index];
         let is_going_on = slot.has_worker() && !slot.is_doomed && !slot.is_used_up();
-        if !slot.is_light || !is_going_on || !self.is_wanted(index) {
-            return false;
-        }
+        slot.is_light && is_going_on && self.is_wanted(index) && !self.is_stalled(index, now)
+    }
+
+    /// Whether the worker of a slot that is quick gets something more that takes so long for each
+    /// item.
+    fn takes_more(&self, index: usize, pace: u32) -> bool {
         let before = self.life.hand(index);
         let Some(before) = before.and_then(|hand| self.pace(hand.job.function_number)) else {
             return false;
         };
+        let slot = &self.slots[index];
         let most = (AHEAD_NANOS / pace.max(before)) as usize;
         slot.item_count < most
             && self.life.hand_count(index) < MOST_AHEAD
@@ -167,17 +183,23 @@ impl Core {
         }
     }
 
-    /// Gives workers what waits: those that have nothing to do, as long as they can compute at once,
-    /// or it is not quick; else those that will soon be done with what they have.
+    /// Gives workers what waits. What is quick gets no more workers than can compute at once, but those
+    /// that have the like already, behind that, as long as they are not stalled; and waits if they have
+    /// enough. What is not gets those that have nothing to do.
     pub(super) fn assign(&self, state: &mut State, aftermath: &mut Aftermath) {
+        let mut now = None;
         while state.life.has_waiting() {
             let has_idle = state.has_idle();
-            let is_enough = state.busy.len() >= self.processors;
-            let next = match has_idle && !(is_enough && state.quick_pace().is_some()) {
-                true => None,
-                false => state.next_busy(self.processors),
+            let (count, next) = state.quick_pace().map_or((0, None), |pace| {
+                let now = *now.get_or_insert_with(Instant::now);
+                state.quick_ones(self.processors, pace, now)
+            });
+            let is_enough = count >= self.processors || !has_idle;
+            let next = match is_enough {
+                true => next,
+                false => state.idle.pop(),
             };
-            match next.or_else(|| has_idle.then(|| state.idle.pop()).flatten()) {
+            match next {
                 Some(index) => self.give(state, index, None, aftermath),
                 None => return,
             }

@@ -327,9 +327,9 @@ fn receive(
     loop {
         match events.take() {
             None => {
-                let is_wanted = core.keeper_rests(index, found);
+                let (is_wanted, is_soon) = core.keeper_rests(index, found);
                 found = 0;
-                last = events.sleep(is_wanted, last);
+                last = events.sleep(is_wanted, last.filter(|_| !is_soon));
             }
             Some(Event::Records(report, turn)) => {
                 has_worked = true;
