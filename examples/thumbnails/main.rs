@@ -8,8 +8,9 @@
 //!
 //! - What decides is what a file has in it, not its name. PNG and JPEG are understood; of half a JPEG,
 //!   there is half a thumbnail.
-//! - The thumbnail of `DIR/a/b.jpg` is `OUT/a/b.jpg.png`: no two of a folder have one name. What is there already
-//!   is left alone, so a second run makes what is new, and nothing of anybody's is overwritten.
+//! - The thumbnail of `DIR/a/b.jpg` is `OUT/a/b.jpg.png`: no two of a folder have one name. What is
+//!   there already is left alone, so a second run makes what is new, and nothing of anybody's is
+//!   overwritten.
 //! - Symbolic links are not followed, and `OUT` is passed over where it is within `DIR`.
 
 #[path = "../ending/mod.rs"]
