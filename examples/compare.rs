@@ -216,11 +216,15 @@ fn run() -> Outcome {
         ("results, if one crashes", counts),
     ];
 
-    let mut out = io::stdout();
     let subtitle = format!(
         "{ITEMS} items, {} workers; the best of {turns} turns each, with the start and the end of workers",
         mp::cpu_count(),
     );
+    if let Some(file) = files.first() {
+        let written = fs::write(file, chart(&rows, &subtitle));
+        written.map_err(|error| format!("{file:?}: {error}"))?;
+    }
+    let mut out = io::stdout();
     writeln!(out, "{subtitle}")?;
     writeln!(
         out,
@@ -232,10 +236,6 @@ fn run() -> Outcome {
     }
     for ((_, way), (_, reason)) in WAYS.iter().zip(&crashes) {
         writeln!(out, "{way}: {reason}")?;
-    }
-    if let Some(file) = files.first() {
-        let written = fs::write(file, chart(&rows, &subtitle));
-        written.map_err(|error| format!("{file:?}: {error}"))?;
     }
     Ok(())
 }
