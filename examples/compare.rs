@@ -51,8 +51,8 @@ impl Way {
         Pool::builder().backend(backend).build().map(Some)
     }
 
-    /// The function is there twice, to be called by a pool, and here. (Without the black box the compiler
-    /// would see that it has the results already.)
+    /// The function is there twice, to be called by a pool, and here. (Without the black box the
+    /// compiler would see that it has the results already.)
     fn map<F, R>(self, function: F, plain: fn(u64) -> R, items: &[u64]) -> Result<Vec<R>, Error>
     where
         F: ProcessFn<Args = (u64,), Output = R>,
@@ -187,7 +187,7 @@ fn chart(rows: &[Row; 3], subtitle: &str) -> String {
         }
         y += 36.0;
     }
-    svg.finish("How long work takes by processes, threads and neither, and what is left of it after a crash")
+    svg.finish("The same work by processes, threads and neither: times, and results after a crash")
 }
 
 fn run() -> Outcome {
@@ -217,7 +217,7 @@ fn run() -> Outcome {
     ];
 
     let subtitle = format!(
-        "{ITEMS} items, {} workers; the best of {turns} turns each, with the start and the end of workers",
+        "{ITEMS} items, {} workers; best of {turns} turns, with the start and the end of workers",
         mp::cpu_count(),
     );
     if let Some(file) = files.first() {

@@ -21,9 +21,9 @@ const SAMPLES: u64 = 20_000_000;
 /// An item of the pool. Another number would be another order of additions.
 const BLOCK: u64 = 1 << 16;
 
-/// Number `n` of the sequence that SplitMix64 makes of the seed 0: a Weyl sequence, mixed. (Steele, Lea,
-/// Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014; the constants are those of
-/// Stafford's mixer 13.) It takes no state, so everybody begins wherever he likes.
+/// Number `n` of the sequence that SplitMix64 makes of the seed 0: a Weyl sequence, mixed. (Steele,
+/// Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014; the constants are those
+/// of Stafford's mixer 13.) It takes no state, so everybody begins wherever he likes.
 fn random(n: u64) -> u64 {
     let z = n.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,7 +1,7 @@
-//! Parses texts of strangers: `cargo run --release --example untrusted [FILE…]`, or some that come with
-//! it. The parser has the weaknesses that parsers have: it calls itself for each level of nesting, takes
-//! a text's word for how much memory to ask for, and forgets the end of the text in one loop. Each of
-//! them ends one worker, the error says what became of it, and the next text is parsed.
+//! Parses texts of strangers: `cargo run --release --example untrusted [FILE…]`, or some that come
+//! with it. The parser has the weaknesses that parsers have: it calls itself for each level of nesting,
+//! takes a text's word for how much memory to ask for, and forgets the end of the text in one loop.
+//! Each of them ends one worker, the error says what became of it, and the next text is parsed.
 //!
 //! The language is that of Rust's arrays: `[1, "two", [3; 4]] /* a comment */`.
 
