@@ -198,7 +198,7 @@ fn run() -> Outcome {
     if files.len() > 1 || files.iter().any(is_option) {
         return Err(WrongArguments.into());
     }
-    let (turns, part) = if is_quick { (1, 50) } else { (9, 1) };
+    let (turns, part) = if is_quick { (1, 50) } else { (25, 1) };
     let crashes = [
         crash(Way::Processes)?,
         crash(Way::Threads)?,
