@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ChildStdout;
 use std::sync::Arc;
@@ -452,7 +453,9 @@ impl Due {
         let exit = child.wait();
         let info = child.info();
         let (name, id) = (&info.name, info.id);
-        let message = if self.is_late.load(Ordering::Relaxed) {
+        // It may have ended by itself just then.
+        let was_killed = exit.status.is_none_or(|status| status.signal().is_some());
+        let message = if was_killed && self.is_late.load(Ordering::Relaxed) {
             let start_timeout = self.start_timeout;
             format!(
                 "`{name}` (pid {id}) did not come to `mp::init` within {start_timeout:?}: it must \
