@@ -28,7 +28,7 @@ fn was_forked() -> bool {
     let mut entries = environment.split(|&byte| byte == 0);
     entries.any(|entry| {
         let fds = entry.strip_prefix(b"MP_WORKER_DESCRIPTORS=");
-        fds.is_some_and(|fds| fds.windows(7).any(|window| window == b",-,-,-,"))
+        fds.is_some_and(|fds| fds.windows(5).any(|window| window == b",-,-,"))
     })
 }
 
@@ -111,7 +111,8 @@ fn look_around() -> Vec<String> {
         .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
         .map(|target| target.display().to_string())
         .map(|target| target.split(":[").next().unwrap_or_default().to_owned())
-        .filter(|target| !target.ends_with("/fd"))
+        // Those that lead to its parent, of which one that is executed has fewer at first.
+        .filter(|target| !target.ends_with("/fd") && target != "socket")
         .collect();
     kinds.sort();
     seen.extend(kinds);
@@ -461,7 +462,7 @@ fn program_whose_server_does_not_come() {
         return;
     }
     let fds = std::env::var("MP_WORKER_DESCRIPTORS").unwrap_or_default();
-    if fds.contains(",-,-,-,") {
+    if fds.contains(",-,-,") {
         match std::env::var("FATE").as_deref() {
             Ok("exit") => std::process::exit(5),
             _ => loop {
@@ -586,5 +587,242 @@ fn program_of_a_directory_that_cannot_be_entered() {
 fn a_directory_is_entered_by_a_forked_process_as_by_an_executed_one() {
     within(LIMIT, || {
         check("program_of_a_directory_that_cannot_be_entered")
+    });
+}
+
+/// Has the kernel refuse to fork children of one's own parent, to this process and all that come from
+/// it. Whoever is executed does so once more.
+fn forbid_forks_of_siblings() {
+    use nix::libc::{self, sock_filter, sock_fprog};
+
+    let statement = |code: u32, k: u32| sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    };
+    let unless = |code: u32, k: u32, skipped: u8| sock_filter {
+        jf: skipped,
+        ..statement(libc::BPF_JMP | code | libc::BPF_K, k)
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let (number_at, flags_at) = (0, 16);
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let mut filter = [
+        statement(load, number_at),
+        unless(libc::BPF_JEQ, libc::SYS_clone as u32, 3),
+        statement(load, flags_at),
+        unless(libc::BPF_JSET, libc::CLONE_PARENT as u32, 1),
+        statement(libc::BPF_RET | libc::BPF_K, refuse),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = sock_fprog {
+        len: filter.len() as u16,
+        filter: filter.as_mut_ptr(),
+    };
+    nix::sys::prctl::set_no_new_privs().expect("anybody may");
+    // SAFETY: the program is there during the call, which copies it.
+    #[expect(unsafe_code, reason = "a filter is a raw call")]
+    let set = unsafe {
+        libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Not one of `#[mp::test]`: what stands before `init` is of interest.
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_whose_server_may_not_fork() {
+    if !programs::is_asked("program_whose_server_may_not_fork") {
+        return;
+    }
+    forbid_forks_of_siblings();
+    mp::init();
+    within(LIMIT, || {
+        let threads = [0, 1, 2].map(|number| {
+            std::thread::spawn(move || {
+                for _ in 0..3 {
+                    let process = mp::spawn!(echo(number)).expect("it starts");
+                    assert_eq!(process.join().expect("it returns"), number);
+                }
+            })
+        });
+        for thread in threads {
+            thread.join().expect("it does not panic");
+        }
+        let process = mp::spawn!(was_forked()).expect("it starts");
+        assert!(!process.join().expect("it returns"));
+        until(|| fork_servers_of(std::process::id()).is_empty());
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn promise_20_a_server_that_may_not_fork_is_done_without_and_that_is_said_once() {
+    within(LIMIT, || {
+        let said = check("program_whose_server_may_not_fork");
+        let lines: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with("mp: "))
+            .collect();
+        assert!(
+            lines.len() == 1 && lines[0].contains("may not fork"),
+            "{said}"
+        );
+    });
+}
+
+/// Becomes a user that nobody else is, if this is root; limits of processes do not hold for root.
+fn become_nobody_else() -> bool {
+    use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};
+
+    if !geteuid().is_root() {
+        return false;
+    }
+    let id = 1_000_000 + std::process::id();
+    setgroups(&[]).expect("root may");
+    setgid(Gid::from_raw(id)).expect("root may");
+    setuid(Uid::from_raw(id)).expect("root may");
+    true
+}
+
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_without_processes_left() {
+    program("program_without_processes_left", || {
+        become_nobody_else();
+        spawn_forked();
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC).expect("it can be asked");
+        let check_refused = || {
+            for method in [StartMethod::ForkServer, StartMethod::Exec] {
+                let builder = Builder::new().name("p").start_method(method);
+                let process = builder.spawn(echo, (1,));
+                let error = process.and_then(mp::Process::join).expect_err("it cannot");
+                assert_eq!(error.kind(), ErrorKind::Spawn, "{error}");
+                let text = error.to_string();
+                assert!(
+                    text.contains("`p`") && text.contains("temporarily unavailable"),
+                    "{text}"
+                );
+            }
+            let error = Pool::new(2).expect_err("it cannot");
+            assert_eq!(error.kind(), ErrorKind::Spawn, "{error}");
+        };
+        setrlimit(Resource::RLIMIT_NPROC, 1, hard).expect("it is lower");
+        check_refused();
+        setrlimit(Resource::RLIMIT_NPROC, soft, hard).expect("it was so");
+        spawn_forked();
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn promise_23_no_processes_left_is_an_error_with_the_reason() {
+    within(LIMIT, || check("program_without_processes_left"));
+}
+
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_that_drops_its_privileges() {
+    program("program_that_drops_its_privileges", || {
+        spawn_forked();
+        let before = only_server();
+        if !become_nobody_else() {
+            return;
+        }
+        let looks = [StartMethod::ForkServer, StartMethod::Exec].map(|method| {
+            let builder = Builder::new().name("looker").start_method(method);
+            let process = builder.spawn(look_around, ()).expect("it starts");
+            process.join().expect("it returns")
+        });
+        assert_eq!(looks[0], looks[1]);
+        let id = nix::unistd::getuid();
+        let line = format!("Uid:\t{id}\t{id}\t{id}\t{id}");
+        assert!(looks[0].contains(&line), "{looks:?}");
+        // The server that has them still cannot be killed, and ends.
+        until(|| !programs::is_alive(before.as_raw().cast_unsigned()));
+        spawn_forked();
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn promise_27_no_process_has_privileges_that_its_program_has_dropped() {
+    within(LIMIT, || check("program_that_drops_its_privileges"));
+}
+
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_without_a_directory() {
+    program("program_without_a_directory", || {
+        let directory = Directory::new();
+        std::env::set_current_dir(directory.path()).expect("it is there");
+        spawn_forked();
+        fs::remove_dir(directory.path()).expect("it is empty");
+        for method in [StartMethod::ForkServer, StartMethod::Exec] {
+            let builder = Builder::new().start_method(method);
+            let process = builder.spawn(echo, (3,)).and_then(mp::Process::join);
+            assert_eq!(process.expect("it returns"), 3);
+        }
+        spawn_forked();
+        let builder = Builder::new().current_dir("/");
+        let process = builder.spawn(echo, (4,)).and_then(mp::Process::join);
+        assert_eq!(process.expect("it returns"), 4);
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn a_program_whose_directory_was_removed_starts_processes() {
+    within(LIMIT, || check("program_without_a_directory"));
+}
+
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_of_many_threads_whose_server_is_killed() {
+    program("program_of_many_threads_whose_server_is_killed", || {
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        let killer = std::thread::spawn(move || {
+            let pause = Duration::from_millis(3);
+            while is_done.recv_timeout(pause) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                for server in fork_servers_of(std::process::id()) {
+                    let _ = kill(Pid::from_raw(server.cast_signed()), Signal::SIGKILL);
+                }
+            }
+        });
+        let threads: Vec<_> = (0..10)
+            .map(|thread| {
+                std::thread::spawn(move || {
+                    for number in thread * 50..thread * 50 + 50 {
+                        // A process that has not named itself yet looks like its server to the
+                        // killer.
+                        match mp::spawn!(echo(number)).and_then(mp::Process::join) {
+                            Ok(same) => assert_eq!(same, number),
+                            Err(error) => assert!(
+                                matches!(error.kind(), ErrorKind::Died | ErrorKind::Spawn),
+                                "{error}"
+                            ),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("it does not panic");
+        }
+        drop(done);
+        killer.join().expect("it does not panic");
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn promise_20_many_start_at_once_while_servers_are_killed() {
+    within(LIMIT, || {
+        check("program_of_many_threads_whose_server_is_killed")
     });
 }

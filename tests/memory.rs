@@ -168,13 +168,14 @@ fn program_of_seven_hundred_regions() {
         limit(Resource::RLIMIT_NOFILE, 1024);
         let sent = regions(700);
         let pool = Pool::new(1).unwrap();
+        let there_and_back = || {
+            let back = pool.apply(give_back_summed, (sent.clone(),)).unwrap();
+            check_regions(back, &sent);
+        };
+        // What such calls go over is made with the first.
+        there_and_back();
         let own = programs::open_descriptors();
-        for _ in 0..3 {
-            check_regions(
-                pool.apply(give_back_summed, (sent.clone(),)).unwrap(),
-                &sent,
-            );
-        }
+        (0..2).for_each(|_| there_and_back());
         assert!(programs::open_descriptors() <= own);
         let back = mp::spawn!(give_back_summed(sent.clone()))
             .unwrap()
@@ -1254,8 +1255,11 @@ fn an_array_that_was_locked_meanwhile_refuses_a_chunk_and_nothing_else_happens()
         let array: Array<u32> = Array::zeroed(10).unwrap();
         for _ in 0..20 {
             let process = mp::spawn!(split_and_return(array.clone())).unwrap();
-            let locked = array.lock_timeout(GENEROUS).map(|mut guard| guard.fill(1));
-            assert!(locked.is_ok() || matches!(locked, Err(TryLockError::Poisoned(_))));
+            // If the chunks are back already somebody has them: the result.
+            let some_time = Duration::from_millis(100);
+            let locked = array.lock_timeout(some_time).map(|mut guard| guard.fill(1));
+            assert!(!matches!(locked, Err(TryLockError::WouldBlock)));
+            drop(locked);
             match process.join() {
                 Ok(chunks) => assert!(
                     chunks

@@ -267,7 +267,7 @@ pub(crate) fn is_fork_server(id: u32) -> bool {
     let mut entries = environment.split(|&byte| byte == 0);
     let is_started_as_one = entries.any(|entry| {
         let inherited = entry.strip_prefix(b"MP_WORKER_DESCRIPTORS=");
-        inherited.is_some_and(|fds| fds.windows(7).any(|window| window == b",-,-,-,"))
+        inherited.is_some_and(|fds| fds.windows(5).any(|window| window == b",-,-,"))
     });
     let name = name.trim_ascii_end();
     name == b"mp-fork-server" || is_started_as_one && name == b"exe"

@@ -44,12 +44,19 @@ impl SharedPage {
         }
     }
 
-    pub(crate) fn create(_capacity_bytes: usize) -> io::Result<(SharedPage, OwnedFd)> {
+    pub(crate) fn create(
+        _capacity_bytes: usize,
+        _ready_bytes: usize,
+    ) -> io::Result<(SharedPage, OwnedFd)> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(crate) fn attach(_fd: &OwnedFd, _capacity_bytes: usize) -> io::Result<SharedPage> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn set_aside(&self, _bytes: std::ops::Range<usize>) -> io::Result<()> {
+        Ok(())
     }
 
     pub(crate) fn word(&self, index: usize) -> &AtomicU64 {

@@ -12,6 +12,7 @@
 //! | `RUNNING` | worker | the call and the place in it of the item that it began last |
 //! | `STARTED` | worker | when it began, nanoseconds of the monotonic clock; 0 where nobody asks, or none is running |
 //! | `CANCELLED` | parent | the call whose further items shall not run |
+//! | `ARRIVED` | worker | 1 when it is ready to work |
 //! | `OUT_OF_MEMORY` | worker | 1 if it aborts because an allocation failed |
 //! | `RUN_NANOS`, `RUN_ITEMS` | worker | for how long it has run some of its calls, and how many items they had |
 //!
@@ -19,11 +20,11 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::bell::Bell;
-use super::ring::{DownReader, DownWriter, Ring, UpReader, UpWriter};
+use super::ring::{self, DownReader, DownWriter, Ring, UpReader, UpWriter};
 use crate::os::{clock, shared_page::SharedPage};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
@@ -39,8 +40,9 @@ const RUNNING: usize = 8;
 const STARTED: usize = 9;
 const CANCELLED: usize = 10;
 const OUT_OF_MEMORY: usize = 11;
-const RUN_NANOS: usize = 12;
-const RUN_ITEMS: usize = 13;
+const ARRIVED: usize = 12;
+const RUN_NANOS: usize = 13;
+const RUN_ITEMS: usize = 14;
 
 /// The ring of records.
 const UP_BYTES: usize = 64 << 10;
@@ -55,6 +57,18 @@ pub(super) const MOST_DOWN_BYTES: usize = DOWN_BYTES / 4 - 256;
 /// One side's view.
 #[derive(Clone, Debug)]
 pub(crate) struct Lanes(Arc<SharedPage>);
+
+/// Tells whether a worker has come, and keeps nothing of what its parent has of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Arrival(Weak<SharedPage>);
+
+impl Arrival {
+    /// Whether it has, or nobody waits for it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let page = self.0.upgrade();
+        page.is_none_or(|page| Lanes(page).has_arrived())
+    }
+}
 
 /// What the worker is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +155,11 @@ impl Claim<'_> {
 impl Lanes {
     /// Makes them, and the descriptor that the worker attaches to.
     pub(crate) fn create() -> io::Result<(Lanes, OwnedFd)> {
-        let (page, fd) = SharedPage::create(UP_BYTES + DOWN_BYTES)?;
-        Ok((Lanes(page.into()), fd))
+        // The ring up begins behind the words.
+        let (page, fd) = SharedPage::create(UP_BYTES + DOWN_BYTES, ring::FIRST_BYTES)?;
+        let lanes = Lanes(page.into());
+        lanes.down().get_ready()?;
+        Ok((lanes, fd))
     }
 
     /// The worker's view.
@@ -265,6 +282,20 @@ impl Lanes {
     pub(super) fn cancel(&self, call: u32) {
         let call = u64::from(call);
         self.0.word(CANCELLED).store(call, Ordering::Relaxed);
+    }
+
+    /// The worker is ready to work.
+    pub(super) fn set_arrived(&self) {
+        // Before the look who is to be woken.
+        self.0.word(ARRIVED).store(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn arrival(&self) -> Arrival {
+        Arrival(Arc::downgrade(&self.0))
+    }
+
+    pub(super) fn has_arrived(&self) -> bool {
+        self.0.word(ARRIVED).load(Ordering::SeqCst) == 1
     }
 
     /// Leaves word that this process aborts for lack of memory; async-signal-safe.

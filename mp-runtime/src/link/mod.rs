@@ -8,8 +8,9 @@
 //! # Two lanes
 //!
 //! Plain bytes go through two [rings](ring) in memory that the two share ([`lanes`]), without a
-//! system call while both are awake. What owns something, handles, goes over `ipc-channel`, and so
-//! does what is too large for a ring. Whatever goes that way is announced in the ring, so that
+//! system call while both are awake. What owns something, handles, goes over `ipc-channel`, by a
+//! connection that is [made](handshake) for the first of it, and so does what is too large for a ring.
+//! Whatever goes that way is announced in the ring, so that
 //! there is one order, and each side sleeps in one place: at the [bell](bell) of its ring.
 //!
 //! # Parties
@@ -18,7 +19,8 @@
 //!   the lock of whoever is above; a call that is not light is sent by who gave it its number, while
 //!   its worker has no other;
 //! - **keeper**: a thread of the parent for each worker, which is there for what nobody else takes
-//!   ([`Events`]). It alone receives over the connection;
+//!   ([`Events`]). It alone receives over the connection. A worker that runs one call has none until
+//!   it knocks, or has ended;
 //! - **waiters**: threads of the parent that take what is in the ring while they wait ([`Link::poll`]);
 //! - **worker**: its main thread takes calls, runs them and puts in records ([`WorkerEnd`]);
 //! - **watch**: the parent's thread that sees processes end, and says so ([`Ending`](parent::Ending)).
@@ -46,7 +48,7 @@
 //! | writes the record of `i` | the same: what `tail` has not passed does not count |
 //! | puts it in (`tail`) | `i` has a result, nothing was running |
 //! | rings the bell | the same; without that the farewell wakes whoever sleeps |
-//! | announces the record of `i` | `i` was running, unless its message is whole |
+//! | announces the record of `i` | `i` was running, unless its message is whole; without a connection there is none |
 //!
 //! What is in the ring when the worker has ended is all there will be, and is taken before the end
 //! is told.
@@ -70,12 +72,12 @@ mod spin;
 mod tests;
 mod worker;
 
-pub(crate) use handshake::{Greeting, Offer};
+pub(crate) use handshake::Connection;
 pub(crate) use lanes::{Lanes, Pace, Running};
 pub(crate) use mailbox::{Hold, ThreadEnd, open as open_in_process};
 pub(crate) use message::{Args, Bundle, Call, CallHead, Parts, Record, Report, Run, Status, Table};
 #[cfg(test)]
 pub(crate) use message::{Listed, record_head};
-pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn};
+pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn, open};
 pub(crate) use spin::Spinner;
 pub(crate) use worker::{Chunk, WorkerEnd};

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 use nix::libc::SIGKILL;
 
 use super::bell::Sleeper;
-use super::lanes::{Lanes, MOST_DOWN_BYTES, Pace, Running};
+use super::handshake::Connection;
+use super::lanes::{Arrival, Lanes, MOST_DOWN_BYTES, Pace, Running};
 use super::mailbox::{self, Caller};
 use super::message::{self, Bundle, Call, Record, Report, StandIn, Status};
 use super::ring::{DownWriter, UpReader};
@@ -18,7 +20,7 @@ use crate::os::crowd::{self, is_crowded};
 use crate::os::identity::process_id;
 use crate::os::{self, pidfd::PidFd};
 use crate::shm::bulk::{self, Bulk};
-use crate::wire::{self, Apart, Bytes, DecodeError, Decoder, Handles, Inbox, Outbox, Silence};
+use crate::wire::{self, Apart, Bytes, DecodeError, Decoder, Handles, Outbox, Silence};
 
 /// A call is light up to so many bytes, if it has no handles: it can be sent under a lock, and to a
 /// worker that has others.
@@ -57,7 +59,7 @@ pub(super) struct Duct {
     /// The number of the last call.
     last_call: AtomicU32,
     receiver: Mutex<Receiver>,
-    outbox: Outbox,
+    connection: Connection,
     pidfd: Arc<PidFd>,
     /// The parent.
     owner_id: u32,
@@ -69,7 +71,6 @@ pub(super) struct Duct {
 #[derive(Debug)]
 struct Receiver {
     reader: UpReader,
-    inbox: Inbox,
     /// What was taken of the ring behind a record that stands for another.
     rest: Vec<u8>,
     /// Memory for what is taken next.
@@ -182,13 +183,11 @@ pub(crate) struct Ending(Arc<Duct>);
 /// Puts the two halves together, and what tells them of the worker's end.
 pub(crate) fn open(
     lanes: Lanes,
-    outbox: Outbox,
-    inbox: Inbox,
+    connection: Connection,
     pidfd: Arc<PidFd>,
 ) -> (Link, Events, Ending) {
     let receiver = Receiver {
         reader: lanes.up_reader(),
-        inbox,
         rest: Vec::new(),
         buffer: Vec::new(),
         is_apart: None,
@@ -199,7 +198,7 @@ pub(crate) fn open(
         writer: Mutex::new(lanes.down_writer()),
         last_call: AtomicU32::new(0),
         receiver: Mutex::new(receiver),
-        outbox,
+        connection,
         pidfd,
         owner_id: process_id(),
         has_ended: AtomicBool::new(false),
@@ -217,6 +216,7 @@ impl Ending {
     /// the [farewell](say_farewell) in its place.
     pub(crate) fn tell(self) {
         self.0.has_ended.store(true, Ordering::SeqCst);
+        self.0.connection.say_farewell();
         self.0.lanes.up_bell().wake_all();
     }
 }
@@ -239,6 +239,22 @@ impl From<mailbox::Receiver> for Events {
 }
 
 impl Link {
+    /// What tells of its worker's arrival; a thread is there already.
+    pub(crate) fn arrival(&self) -> Arrival {
+        match &self.0 {
+            Way::Process(duct) => duct.lanes.arrival(),
+            Way::Thread(_) => Arrival::default(),
+        }
+    }
+
+    /// What is readable when a worker has something to send that does not go through the ring.
+    pub(crate) fn knocker(&self) -> Option<BorrowedFd<'_>> {
+        match &self.0 {
+            Way::Process(duct) => Some(duct.connection.as_fd()),
+            Way::Thread(_) => None,
+        }
+    }
+
     /// The number of the call that is sent next. Who asks sends it, and before anybody asks again.
     pub(crate) fn next_number(&self) -> u32 {
         match &self.0 {
@@ -536,13 +552,29 @@ impl Duct {
         self.has_ended.load(Ordering::SeqCst) || self.pidfd.has_ended()
     }
 
+    /// The connection, which may be made now: then its end may have to be told once more.
+    fn connection(&self) -> &Connection {
+        let connection = &self.connection;
+        if !connection.is_open() {
+            // If it cannot be made, who uses it finds out.
+            let _ = connection.outbox();
+            if self.has_ended.load(Ordering::SeqCst) {
+                connection.say_farewell();
+            }
+        }
+        connection
+    }
+
     /// Waits for what comes over the connection.
     fn receive(
         self: &Arc<Self>,
         receiver: &mut Receiver,
         is_last: bool,
     ) -> Result<Apartment, String> {
-        let message = match receiver.inbox.next() {
+        if self.has_ended.load(Ordering::SeqCst) && !self.connection.is_open() {
+            return Ok(Apartment::Farewell);
+        }
+        let message = match self.connection().receive() {
             Ok(message) => message,
             Err(Silence::Closed) => return Err("its connection is closed".into()),
             Err(Silence::Broken(reason)) => return Err(reason),
@@ -639,7 +671,8 @@ impl Letter {
         let args = self.call.args();
         let handles = self.handles.as_deref();
         self.duct
-            .outbox
+            .connection()
+            .outbox()?
             .send(message::LARGE_CALL, &table, args, handles)
     }
 
@@ -656,6 +689,26 @@ impl Letter {
 }
 
 impl Events {
+    /// Waits until the worker has come; tells whether it has, or has ended.
+    pub(crate) fn wait_for_arrival(&self) -> bool {
+        let Source::Process(duct) = &self.0 else {
+            return true;
+        };
+        let has_ended = || duct.has_ended.load(Ordering::SeqCst);
+        loop {
+            if duct.lanes.has_arrived() {
+                return true;
+            }
+            if has_ended() {
+                return duct.lanes.has_arrived();
+            }
+            let bell = duct.lanes.up_bell();
+            bell.sleep(Sleeper::Keeper, None, || {
+                duct.lanes.has_arrived() || has_ended()
+            });
+        }
+    }
+
     /// Waits for the next event.
     pub(crate) fn next(&self) -> Event<'_> {
         let mut last = None;

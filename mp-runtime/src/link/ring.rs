@@ -27,12 +27,19 @@
 //! [*frames*](DownReader::next) where they lie. A frame is in one piece; what is left at the end of
 //! the ring before a larger one is passed over.
 
+use std::alloc::{Layout, handle_alloc_error};
 use std::cell::Cell;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::os::shared_page::SharedPage;
 use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// There is memory from the beginning on behind so many bytes, ...
+pub(super) const FIRST_BYTES: usize = 2 << 10;
+/// ... and then behind so many more at once.
+const STEP_BYTES: usize = 16 << 10;
 
 /// One direction: where its words and its bytes lie.
 #[derive(Clone, Debug)]
@@ -66,6 +73,23 @@ impl Ring {
         (self.bytes.start + inside, self.size() - inside)
     }
 
+    /// Sees to it that there is memory behind its first bytes, so many and one more at least, if there
+    /// was behind `ready` of them; tells behind how many there is.
+    #[cold]
+    fn set_aside(&self, ready: usize, wanted: usize) -> io::Result<usize> {
+        let wanted = (wanted + 1).next_multiple_of(STEP_BYTES).min(self.size());
+        let start = self.bytes.start;
+        self.page.set_aside(start + ready..start + wanted)?;
+        Ok(wanted)
+    }
+
+    /// The same for what is put in first, where that is not so yet.
+    pub(super) fn get_ready(&self) -> io::Result<()> {
+        let first = FIRST_BYTES.min(self.size());
+        self.page
+            .set_aside(self.bytes.start..self.bytes.start + first)
+    }
+
     /// Has the byte at this count come into the cache along with the word that is looked at next:
     /// what lies there is read first when the word has changed, and the two come at once.
     #[inline]
@@ -90,6 +114,8 @@ pub(super) struct Nonsense;
 pub(super) struct UpWriter {
     ring: Ring,
     tail: u64,
+    /// Behind so many of its bytes there is memory.
+    ready: usize,
     /// `head`, as it was last seen.
     head: Cell<u64>,
 }
@@ -97,6 +123,7 @@ pub(super) struct UpWriter {
 impl UpWriter {
     pub(super) fn new(ring: Ring) -> UpWriter {
         UpWriter {
+            ready: FIRST_BYTES.min(ring.size()),
             ring,
             tail: 0,
             head: Cell::new(0),
@@ -111,6 +138,13 @@ impl UpWriter {
             return false;
         }
         let mut at = self.tail;
+        let (_, in_a_piece) = self.ring.place(at);
+        let end = self.ring.size() - in_a_piece + wanted;
+        if end >= self.ready && self.ready < self.ring.size() {
+            // As any allocation of this process that fails.
+            self.ready = (self.ring.set_aside(self.ready, end))
+                .unwrap_or_else(|_| handle_alloc_error(Layout::for_value(parts[1])));
+        }
         for part in parts {
             let (offset, in_a_piece) = self.ring.place(at);
             let (first, rest) = part.split_at(part.len().min(in_a_piece));
@@ -228,6 +262,8 @@ impl Header {
 pub(super) struct DownWriter {
     ring: Ring,
     tail: u64,
+    /// Behind so many of its bytes there is memory.
+    ready: usize,
     /// `head`, as it was last seen: looking takes the line of the cache from the worker.
     head: u64,
 }
@@ -235,6 +271,7 @@ pub(super) struct DownWriter {
 impl DownWriter {
     pub(super) fn new(ring: Ring) -> DownWriter {
         DownWriter {
+            ready: FIRST_BYTES.min(ring.size()),
             ring,
             tail: 0,
             head: 0,
@@ -277,15 +314,25 @@ impl DownWriter {
         (self.used() + skipped + bytes <= size).then_some(skipped)
     }
 
-    /// Puts in a frame with the parts as its content, one behind the other, if there is room. `kind`
-    /// is not 0.
+    /// Puts in a frame with the parts as its content, one behind the other, if there is room, and
+    /// memory. `kind` is not 0.
     pub(super) fn put(&mut self, kind: u32, parts: &[&[u8]]) -> bool {
         let content: usize = parts.iter().map(|part| part.len()).sum();
         let bytes = (HEADER_BYTES + content).next_multiple_of(ALIGNMENT);
         let Some(skipped) = self.skip_for(bytes).filter(|_| bytes <= u32::MAX as usize) else {
             return false;
         };
-        let (mut offset, _) = self.ring.place(self.tail);
+        let (mut offset, in_a_piece) = self.ring.place(self.tail);
+        let end = match skipped {
+            0 => self.ring.size() - in_a_piece + bytes,
+            _ => bytes,
+        };
+        if end >= self.ready && self.ready < self.ring.size() {
+            match self.ring.set_aside(self.ready, end) {
+                Ok(ready) => self.ready = ready,
+                Err(_) => return false,
+            }
+        }
         if skipped > 0 {
             let header = Header {
                 bytes: skipped as u32,

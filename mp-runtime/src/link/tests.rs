@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::os::carrier;
-use crate::wire::{Freight, Payload, Seat};
+use crate::os::carrier::{self, Carrier};
+use crate::os::pidfd::PidFd;
+use crate::wire::{Freight, Payload};
 
 /// Runs a test that may hang.
 #[track_caller]
@@ -26,29 +27,92 @@ fn within<R>(body: impl FnOnce() -> R) -> R {
     watchdog::within(Duration::from_secs(120), body)
 }
 
-#[test]
-fn a_released_parent_does_not_wait_for_its_worker() {
-    let (offer, _ends) = Offer::make().expect("there are descriptors");
-    offer.releaser().release();
-    assert!(offer.accept().is_err());
+/// A parent and a worker in one process.
+fn pair() -> (Link, Events, parent::Ending, WorkerEnd) {
+    let (lanes, fd) = Lanes::create().expect("there is memory");
+    let (carrier, there) = carrier::pair().expect("there are descriptors");
+    let connection = Connection::over(Freight::over(carrier));
+    let pidfd = PidFd::open(std::process::id()).expect("this process is there");
+    let (link, events, ending) = open(lanes, connection, Arc::new(pidfd));
+    assert!(!link.arrival().is_over());
+    let lanes = Lanes::attach(&fd).expect("it is there");
+    let freight = Freight::over(Carrier::of(there));
+    let end = WorkerEnd::arrive(None, lanes, freight);
+    (link, events, ending, end)
 }
 
 #[test]
-fn a_worker_that_takes_its_seat_is_greeted_by() {
-    let (offer, ends) = Offer::make().expect("there are descriptors");
-    let (lanes, _fd) = Lanes::create().expect("there is memory");
-    let (carrier, _there) = carrier::pair().expect("there are descriptors");
-    let seat = Seat::make().expect("there are descriptors");
-    let greeting = Greeting {
-        fingerprint: 1,
-        function_count: 2,
-        failure: Some("not today".into()),
-    };
-    let freight = Freight::over(carrier);
-    WorkerEnd::introduce(seat, ends, &greeting, lanes, freight).expect("the other side is there");
-    let received = offer.accept().expect("it was sent");
-    assert_eq!((received.fingerprint, received.function_count), (1, 2));
-    assert_eq!(received.failure.as_deref(), Some("not today"));
+fn who_waits_for_a_worker_sees_it_come_or_end() {
+    within(|| {
+        let (link, events, _ending, _end) = pair();
+        assert!(events.wait_for_arrival() && link.arrival().is_over());
+        let (lanes, _fd) = Lanes::create().expect("there is memory");
+        let (carrier, _there) = carrier::pair().expect("there are descriptors");
+        let connection = Connection::over(Freight::over(carrier));
+        let pidfd = PidFd::open(std::process::id()).expect("this process is there");
+        let (link, events, ending) = open(lanes, connection, Arc::new(pidfd));
+        let waiter = std::thread::spawn(move || events.wait_for_arrival());
+        ending.tell();
+        assert!(!waiter.join().expect("it does not panic"));
+        let arrival = link.arrival();
+        assert!(!arrival.is_over());
+        drop(link);
+        assert!(arrival.is_over());
+    });
+}
+
+#[test]
+fn a_connection_is_made_when_something_goes_over_it() {
+    within(|| {
+        let (link, events, ending, mut end) = pair();
+        for (number, bytes) in [(1, 10), (2, 1 << 20), (3, 10)] {
+            let call = Call::of_one(head(7, number), Arc::new(vec![5; bytes]));
+            link.call(call, None);
+            let chunk = end.next().expect("it was called");
+            assert_eq!(chunk.items().next().map(<[u8]>::len), Some(bytes));
+            let call = chunk.head();
+            assert!(end.begin(call, 0));
+            let worker = std::thread::spawn(move || {
+                let result = payload(&vec![6; bytes]);
+                end.end(call, true, Status::Returned, result)
+                    .and_then(|()| end.end_call(chunk, false))
+                    .expect("the parent is there");
+                end
+            });
+            let Event::Records(report, _) = events.next() else {
+                panic!("it has a result")
+            };
+            let record = report.first().expect("there is one");
+            assert_eq!(record.payload.len(), bytes);
+            end = worker.join().expect("it does not panic");
+        }
+        ending.tell();
+        assert!(matches!(events.next(), Event::Ended));
+    });
+}
+
+#[test]
+fn a_worker_that_ends_before_the_connection_is_made_is_not_waited_for() {
+    within(|| {
+        let (link, events, ending, mut end) = pair();
+        let call = Call::of_one(head(7, 1), Arc::new(vec![5; 10]));
+        link.call(call, None);
+        let chunk = end.next().expect("it was called");
+        let call = chunk.head();
+        assert!(end.begin(call, 0));
+        // It waits for the connection, and nobody makes it.
+        let worker = std::thread::spawn(move || {
+            let result = payload(&vec![6; 1 << 20]);
+            end.end(call, true, Status::Returned, result)
+        });
+        while !link.has_records() {
+            std::thread::yield_now();
+        }
+        ending.tell();
+        assert!(matches!(events.next(), Event::Ended));
+        drop((link, events));
+        assert!(worker.join().expect("it does not panic").is_err());
+    });
 }
 
 fn payload(bytes: &[u8]) -> Payload {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::bell::Sleeper;
+use super::handshake::Door;
 use super::lanes::{Lanes, MOST_UP_BYTES};
 use super::mailbox::Taker;
 use super::message::{
@@ -14,7 +15,7 @@ use super::spin::Spinner;
 use crate::os::{clock, crowd, packet};
 use crate::shm::bulk::{self, Bulk};
 use crate::sync::atomic::{Ordering, fence};
-use crate::wire::{BulkPlace, Encoder, Handles, Inbox, Outbox, Payload};
+use crate::wire::{BulkPlace, Encoder, Handles, Outbox, Payload};
 use std::sync::Arc;
 
 /// The keeper is not woken by an item that ends sooner than this after the last time, unless the
@@ -46,8 +47,7 @@ struct OfProcess {
     lanes: Lanes,
     reader: DownReader,
     writer: UpWriter,
-    inbox: Inbox,
-    outbox: Outbox,
+    door: Box<Door>,
     spinner: Spinner,
     /// Those of the call that is being run, until its last item has them.
     handles: Option<Arc<Handles>>,
@@ -112,13 +112,12 @@ impl From<Taker> for WorkerEnd {
 
 impl WorkerEnd {
     /// That of a process.
-    pub(super) fn new(inbox: Inbox, outbox: Outbox, lanes: Lanes) -> WorkerEnd {
+    pub(super) fn new(door: Door, lanes: Lanes) -> WorkerEnd {
         WorkerEnd(Side::Process(OfProcess {
             reader: lanes.down_reader(),
             writer: lanes.up_writer(),
             lanes,
-            inbox,
-            outbox,
+            door: Box::new(door),
             spinner: Spinner::default(),
             handles: None,
             woken: Instant::now(),
@@ -283,7 +282,7 @@ impl OfProcess {
     /// Waits for a call over the connection.
     fn receive(&mut self) -> Option<Chunk> {
         self.tell();
-        let message = self.inbox.next().ok()?;
+        let message = self.door.inbox().ok()?.next().ok()?;
         if message.kind != message::LARGE_CALL {
             return None;
         }
@@ -401,13 +400,18 @@ impl OfProcess {
     /// result.
     #[cold]
     fn put_apart(&mut self, is_last: bool, status: Status, payload: &Payload) -> io::Result<()> {
+        if let Err(error) = self.door.get_ready() {
+            let reason = format!("it could not be sent: {error}");
+            self.put(Some(Status::NotEncoded), is_last, reason.as_bytes());
+            return Ok(());
+        }
         // First, so that somebody receives it meanwhile.
         self.put(None, is_last, &[]);
         fence(Ordering::SeqCst);
         self.lanes.up_bell().wake(Sleeper::Keeper);
         let handles = payload.handles.as_ref();
         let number = [status as u8];
-        let outbox = &self.outbox;
+        let outbox = self.door.outbox()?;
         let send = || outbox.send(message::LARGE_RECORD, &number, &payload.bytes, handles);
         let Err(error) = crowd::insist(send) else {
             handles.iter().for_each(|handles| handles.hand_over_loans());

@@ -5,16 +5,22 @@
 //! there never comes. So a load must fit into the socket's buffer; whoever makes messages sees to
 //! that. Loads have numbers, and what is left of one that was given up half-way is passed over.
 //!
+//! Ahead of all loads a few descriptors may be sent that their receiver waits for. And an empty packet,
+//! a *knock*, is passed over as well: it makes the socket readable, which is all it is for.
+//!
 //! One thread at a time sends, and one receives.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::libc;
 
 use super::packet::{self, PACKET_FDS, Patience};
+
+/// In place of a number: what is sent ahead.
+const AHEAD: u64 = u64::MAX;
 
 /// One end.
 #[derive(Debug)]
@@ -56,6 +62,49 @@ impl Carrier {
             )?;
         }
         Ok(number)
+    }
+
+    /// Sends these ahead of all loads.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`send`](Carrier::send).
+    pub(crate) fn send_ahead(&self, fds: &[OwnedFd]) -> io::Result<()> {
+        let fds: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
+        let bytes = AHEAD.to_le_bytes();
+        packet::send(&self.socket, &[IoSlice::new(&bytes)], &fds, Patience::Wait)
+    }
+
+    /// Waits for what is sent ahead of all loads.
+    ///
+    /// # Errors
+    ///
+    /// If the other side is gone, or there are not enough free descriptors.
+    pub(crate) fn receive_ahead<const COUNT: usize>(&self) -> io::Result<[OwnedFd; COUNT]> {
+        packet::wait_for_packet(&self.socket)?;
+        let mut header = [const { MaybeUninit::uninit() }; size_of::<u64>()];
+        let packet = packet::receive_into(&self.socket, &mut header)?;
+        if packet.bytes != AHEAD.to_le_bytes() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let fds = packet.fds.try_into();
+        fds.map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))
+    }
+
+    /// Makes the other socket readable.
+    ///
+    /// # Errors
+    ///
+    /// If the other side is gone.
+    pub(crate) fn knock(&self) -> io::Result<()> {
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let bytes = number.to_le_bytes();
+        packet::send(&self.socket, &[IoSlice::new(&bytes)], &[], Patience::Wait)
+    }
+
+    /// What is readable after a knock.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Receives the load with this number, of so many descriptors. `take` has each as soon as it is
@@ -102,8 +151,6 @@ impl Carrier {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
-
     use super::*;
     use crate::os::descriptor;
 
@@ -118,6 +165,23 @@ mod tests {
         let mut fds = Vec::new();
         let received = there.receive(number, 600, |fd| fds.push(fd));
         assert!(received.is_ok() && fds.len() == 600);
+    }
+
+    #[test]
+    fn what_is_sent_ahead_comes_first_and_a_knock_is_no_load() {
+        let (here, there) = pair().expect("there are descriptors");
+        let there = Carrier::of(there);
+        let (pipe, other) = descriptor::pipe().expect("there are descriptors");
+        here.send_ahead(&[pipe, other]).expect("it is there");
+        here.knock().expect("it is there");
+        let (pipe, _) = descriptor::pipe().expect("there are descriptors");
+        let number = here.send(&[pipe.as_fd()]).expect("it is there");
+        let _: [OwnedFd; 2] = there.receive_ahead().expect("it was sent");
+        let mut count = 0;
+        let received = there.receive(number, 1, |_| count += 1);
+        assert!(received.is_ok() && count == 1);
+        drop(here);
+        assert!(there.receive_ahead::<2>().is_err());
     }
 
     #[test]

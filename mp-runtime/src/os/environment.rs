@@ -8,10 +8,9 @@ use super::descriptor;
 ///
 /// 1. the lifeline, which closes when the parent ends, and through which the boot message comes;
 /// 2. the lanes, memory with the rings of calls and records;
-/// 3. and 4. its ends of the connection: what comes from the parent, what goes to it;
-/// 5. the carrier, which brings the descriptors of shared memory;
-/// 6. the memory of the program's shared statics, if it has any;
-/// 7. what becomes standard output, in a test.
+/// 3. the carrier, which brings descriptors: of its ends of the connection, of shared memory;
+/// 4. the memory of the program's shared statics, if it has any;
+/// 5. what becomes standard output, in a test.
 ///
 /// A fork server has the socket of its requests in place of the first, the memory of the statics,
 /// and nothing else.
@@ -20,10 +19,10 @@ use super::descriptor;
 pub(crate) const WORKER_VARIABLE: &str = "MP_WORKER_DESCRIPTORS";
 
 /// How many there are.
-pub(crate) const INHERITED_COUNT: usize = 7;
+pub(crate) const INHERITED_COUNT: usize = 5;
 
 /// The place of the statics among them, from 0.
-pub(crate) const STATICS: usize = 5;
+pub(crate) const STATICS: usize = 3;
 
 /// Takes over what this process inherits, in order; `None` if it is no worker.
 ///

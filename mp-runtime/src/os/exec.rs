@@ -1,17 +1,37 @@
 //! Starts the current binary again.
+//!
+//! The new process borrows the memory of this one until it executes the binary (`CLONE_VM` and
+//! `CLONE_VFORK`, clone(2)), as with `posix_spawn`, so that it does not matter how much that is; the
+//! thread that calls waits for so long. What is done in between is more than `posix_spawn` can do, and
+//! follows its rules:
+//!
+//! 1. Every signal is blocked meanwhile, so that no handler of the program runs in the new process.
+//! 2. It makes system calls, on what was made ready before, and nothing else: no allocation, no lock.
+//!    Descriptors, signals and the working directory are its own; of the memory it writes to its
+//!    stack, which nobody else has, to the place for its error, and to `errno` of the thread that
+//!    waits.
 
-use std::ffi::{OsStr, OsString};
+use std::convert::Infallible;
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int, c_void};
+use std::fs::File;
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
-use std::os::unix::process::CommandExt as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::ptr;
 
 use nix::libc;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
+use nix::unistd::Pid;
+
+use super::descriptor;
+use super::pidfd::PidFd;
 
 /// The running binary: the same inode even if the file at its path was replaced or removed.
-pub(crate) const THIS_BINARY: &str = "/proc/self/exe";
+pub(crate) const THIS_BINARY: &CStr = c"/proc/self/exe";
+
+/// What the new process needs before it has a stack of its own, and more.
+const STACK_BYTES: usize = 64 << 10;
 
 /// How to start it.
 pub(crate) struct Launch {
@@ -32,53 +52,173 @@ pub(crate) enum Stream {
     Of(OwnedFd),
 }
 
-impl From<Stream> for Stdio {
-    fn from(stream: Stream) -> Stdio {
-        match stream {
-            Stream::Inherit => Stdio::inherit(),
-            Stream::Null => Stdio::null(),
-            Stream::Of(fd) => fd.into(),
-        }
+impl Stream {
+    /// What is to be put in its place, above the places of all of them.
+    fn open(self) -> io::Result<Option<OwnedFd>> {
+        let fd = match self {
+            Stream::Inherit => return Ok(None),
+            Stream::Null => File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")?
+                .into(),
+            Stream::Of(fd) => fd,
+        };
+        descriptor::above_standard(fd).map(Some)
     }
 }
 
 impl Launch {
-    /// Forks and execs; the new process keeps the descriptors `inherit` under the numbers they
-    /// have here, and SIGINT waits until it is ready for it. It is killed when the thread ends that
-    /// calls this. Returns its process id.
+    /// Starts the process; it keeps the descriptors `inherit` under the numbers they have here, and
+    /// SIGINT waits until it is ready for it. It is killed when the thread ends that calls this.
     ///
     /// # Errors
     ///
-    /// Whatever kept the fork, the change of directory or the exec from succeeding; no process is
+    /// Whatever kept the clone, the change of directory or the exec from succeeding; no process is
     /// left behind then.
-    pub(crate) fn start(self, inherit: Vec<RawFd>) -> io::Result<u32> {
-        let mut command = Command::new(THIS_BINARY);
-        command.arg0(
-            std::env::args_os()
-                .next()
-                .unwrap_or_else(|| OsStr::new("mp").into()),
-        );
-        command.args(self.args).envs(self.env);
+    pub(crate) fn start(self, inherit: &[RawFd]) -> io::Result<(u32, PidFd)> {
+        let name = std::env::args_os().next();
+        let name = name.unwrap_or_else(|| OsStr::new("mp").into());
+        let args: Vec<CString> = std::iter::once(name)
+            .chain(self.args)
+            .map(|arg| Ok(CString::new(arg.into_vec())?))
+            .collect::<io::Result<_>>()?;
+        let env = environment(self.env)?;
+        let directory = self.current_dir;
+        let directory = directory.map(|path| CString::new(path.into_os_string().into_vec()));
         let [stdin, stdout, stderr] = self.streams;
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
-        if let Some(dir) = self.current_dir {
-            command.current_dir(dir);
-        }
-        let parent = nix::unistd::Pid::this();
-        let prepare = move || {
-            for &fd in &inherit {
-                keep_at_exec(fd)?;
-            }
-            block_interrupt_alone()?;
-            die_with(parent)
+        let streams = [stdin.open()?, stdout.open()?, stderr.open()?];
+        let (args, env) = (pointers(&args), pointers(&env));
+        let mut plan = Plan {
+            args: &args,
+            env: &env,
+            directory: directory.transpose()?,
+            streams: [0, 1, 2].map(|place| streams[place].as_ref().map(OwnedFd::as_raw_fd)),
+            inherit,
+            parent: Pid::this(),
+            error: None,
         };
-        // SAFETY: `prepare` runs between fork and exec: it makes system calls that are
-        // async-signal-safe, allocates nothing and takes no lock.
-        unsafe { command.pre_exec(prepare) };
-        // The `Child` is dropped: dropping it neither waits nor kills, and whoever called us waits
-        // through a pidfd.
-        Ok(command.spawn()?.id())
+        let mut before = SigSet::empty();
+        pthread_sigmask(
+            SigmaskHow::SIG_SETMASK,
+            Some(&SigSet::all()),
+            Some(&mut before),
+        )?;
+        let cloned = clone(&mut plan);
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+        let (id, pidfd) = cloned?;
+        match plan.error {
+            None => Ok((id, pidfd.into())),
+            Some(error) => {
+                forget(id);
+                Err(error)
+            }
+        }
     }
+}
+
+/// That of this process, with these in it.
+fn environment(changes: Vec<(OsString, OsString)>) -> io::Result<Vec<CString>> {
+    let is_changed = |name: &OsStr| changes.iter().any(|(changed, _)| changed == name);
+    let kept = std::env::vars_os().filter(|(name, _)| !is_changed(name));
+    // The last of several counts.
+    let is_last = |&(place, (name, _)): &(usize, &(OsString, OsString))| {
+        !changes[place + 1..].iter().any(|(later, _)| later == name)
+    };
+    let new = changes.iter().enumerate().filter(is_last);
+    let new = new.map(|(_, change)| change.clone());
+    let entries = kept.chain(new).map(|(name, value)| {
+        let entry = [name.as_bytes(), b"=", value.as_bytes()].concat();
+        Ok(CString::new(entry)?)
+    });
+    entries.collect()
+}
+
+/// A list that ends with a null pointer.
+fn pointers(texts: &[CString]) -> Vec<*const c_char> {
+    let ends = std::iter::once(ptr::null());
+    texts.iter().map(|text| text.as_ptr()).chain(ends).collect()
+}
+
+/// What the new process does.
+struct Plan<'p> {
+    args: &'p [*const c_char],
+    env: &'p [*const c_char],
+    directory: Option<CString>,
+    streams: [Option<RawFd>; 3],
+    inherit: &'p [RawFd],
+    parent: Pid,
+    /// What kept it from doing so.
+    error: Option<io::Error>,
+}
+
+/// Makes the process, and comes back when that has executed the binary, or failed.
+fn clone(plan: &mut Plan<'_>) -> io::Result<(u32, OwnedFd)> {
+    extern "C" fn body(plan: *mut c_void) -> c_int {
+        // SAFETY: it is what `clone` was given, and the thread that has it waits.
+        let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
+        let Err(error) = plan.carry_out();
+        plan.error = Some(error);
+        // SAFETY: it takes a number, and runs nothing of the program.
+        unsafe { libc::_exit(127) }
+    }
+
+    // Aligned as the processor wants it.
+    let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
+    let top = stack.as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: RawFd = -1;
+    let plan: *mut Plan<'_> = plan;
+    // SAFETY: the stack, the plan and the place of the descriptor live until this thread goes on, which
+    // it does when the new process has executed something else or ended; rules 1 and 2 are kept by
+    // who calls, and by `carry_out`.
+    let id = unsafe { libc::clone(body, top.cast(), flags, plan.cast(), &raw mut pidfd) };
+    match id {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the kernel just made this descriptor (close-on-exec), so nothing else owns it.
+        id => Ok((id.cast_unsigned(), unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+impl Plan<'_> {
+    /// Runs in the new process.
+    fn carry_out(&self) -> io::Result<Infallible> {
+        for (number, stream) in (0..).zip(self.streams) {
+            if let Some(stream) = stream {
+                check(|| {
+                    // SAFETY: a plain system call on two numbers.
+                    unsafe { libc::dup2(stream, number) }
+                })?;
+            }
+        }
+        for &fd in self.inherit {
+            check(|| {
+                // SAFETY: as above; a closed descriptor is an error, not undefined.
+                unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }
+            })?;
+        }
+        if let Some(directory) = &self.directory {
+            check(|| {
+                // SAFETY: a text that ends with a NUL.
+                unsafe { libc::chdir(directory.as_ptr()) }
+            })?;
+        }
+        // Rust ignores it for itself.
+        // SAFETY: the default action runs no code.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        die_with(self.parent)?;
+        SigSet::from(Signal::SIGINT).thread_set_mask()?;
+        // SAFETY: texts that end with a NUL, and lists of them that end with a null pointer.
+        unsafe { libc::execve(THIS_BINARY.as_ptr(), self.args.as_ptr(), self.env.as_ptr()) };
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn check(mut call: impl FnMut() -> c_int) -> io::Result<()> {
+    super::uninterrupted(|| match call() {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    })
 }
 
 /// Kills and collects a process that cannot be watched.
@@ -87,19 +227,6 @@ pub(crate) fn forget(process_id: u32) {
     // It is our child and was not collected, so the id is its; it may have ended.
     let _ = nix::sys::signal::kill(id, Signal::SIGKILL);
     let _ = super::uninterrupted(|| Ok(nix::sys::wait::waitpid(id, None)?));
-}
-
-fn keep_at_exec(fd: RawFd) -> io::Result<()> {
-    // SAFETY: a plain system call on a number; a closed descriptor is an error, not undefined.
-    match unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } {
-        -1 => Err(io::Error::last_os_error()),
-        _ => Ok(()),
-    }
-}
-
-/// Exec keeps the mask, and the thread that forks has every signal blocked.
-fn block_interrupt_alone() -> io::Result<()> {
-    Ok(SigSet::from(Signal::SIGINT).thread_set_mask()?)
 }
 
 /// Has this process killed when the thread ends that started it, or whose child it was made. Exec

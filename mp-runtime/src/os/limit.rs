@@ -7,6 +7,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use super::surroundings::{self, CGROUP_BYTES};
+
 /// Processors are numbered below this (`CPU_SETSIZE` of glibc).
 pub(crate) const CPU_LIMIT: usize = 1024;
 
@@ -100,7 +102,8 @@ pub(crate) fn left_of_memory() -> Option<u64> {
 
 /// What a file of this process's cgroup holds (cgroup v2).
 fn cgroup_file(name: &str) -> Option<String> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let groups = surroundings::read("/proc/self/cgroup", CGROUP_BYTES).ok()?;
+    let groups = String::from_utf8(groups).ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     std::fs::read_to_string(format!("/sys/fs/cgroup{group}/{name}")).ok()
 }

@@ -353,6 +353,41 @@ impl Mapping {
         })
     }
 
+    /// Has the kernel set aside the pages that these bytes lie in, and map them. Tells whether it can
+    /// do so (`MADV_POPULATE_WRITE`, Linux 5.14).
+    ///
+    /// # Errors
+    ///
+    /// If there is not enough memory.
+    ///
+    /// # Panics
+    ///
+    /// If they are not within.
+    pub(super) fn set_aside(&self, bytes: Range<usize>) -> io::Result<bool> {
+        assert!(
+            bytes.start <= bytes.end && bytes.end <= self.bytes,
+            "beyond the mapping"
+        );
+        let start = bytes.start / PAGE_BYTES * PAGE_BYTES;
+        // SAFETY: in bounds by the assertion.
+        let first = unsafe { self.base.add(start) };
+        let advise = || {
+            // SAFETY: this finds memory for what is mapped here, and changes nothing that is there.
+            Ok(unsafe {
+                madvise(
+                    first.cast(),
+                    bytes.end - start,
+                    MmapAdvise::MADV_POPULATE_WRITE,
+                )
+            }?)
+        };
+        match super::uninterrupted(advise) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Leaves it out of core dumps.
     pub(crate) fn keep_from_dumps(&self) {
         // SAFETY: this says what a core dump has, and changes nothing that is there.

@@ -5,6 +5,7 @@
 //! does not.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -24,16 +25,34 @@ pub(crate) struct SharedPage(Mapping);
 
 impl SharedPage {
     /// Makes one, all zeroes, with room for `capacity_bytes` bytes behind its words, and the
-    /// descriptor that another process attaches to.
-    pub(crate) fn create(capacity_bytes: usize) -> io::Result<(SharedPage, OwnedFd)> {
-        let fd = memory::create(WORDS_BYTES + capacity_bytes)?;
-        let mapping = Mapping::of(&fd, WORDS_BYTES + capacity_bytes)?;
+    /// descriptor that another process attaches to. There is memory behind its words, and behind the
+    /// first `ready_bytes` of its bytes; behind others when they were [set
+    /// aside](SharedPage::set_aside).
+    pub(crate) fn create(
+        capacity_bytes: usize,
+        ready_bytes: usize,
+    ) -> io::Result<(SharedPage, OwnedFd)> {
+        let bytes = WORDS_BYTES + capacity_bytes;
+        let fd = memory::reserve(bytes)?;
+        let mapping = Mapping::of(&fd, bytes)?;
+        if !mapping.set_aside(0..WORDS_BYTES + ready_bytes)? {
+            memory::commit(&fd, 0..bytes)?;
+        }
         Ok((SharedPage(mapping), fd))
+    }
+
+    /// Sees to it that there is memory behind these bytes, which is an error at this call, and not a
+    /// SIGBUS of who touches it first, if there is none.
+    #[cold]
+    pub(crate) fn set_aside(&self, bytes: Range<usize>) -> io::Result<()> {
+        let range = WORDS_BYTES + bytes.start..WORDS_BYTES + bytes.end;
+        // A kernel that cannot do so has set aside all of it at the beginning.
+        self.0.set_aside(range).map(drop)
     }
 
     /// Maps the one behind `fd`, which must be as large as it was made.
     pub(crate) fn attach(fd: &OwnedFd, capacity_bytes: usize) -> io::Result<SharedPage> {
-        let (_, bytes) = memory::inspect(fd)?;
+        let bytes = memory::sealed_bytes(fd)?;
         if bytes != WORDS_BYTES + capacity_bytes {
             return Err(io::ErrorKind::InvalidInput.into());
         }

@@ -26,6 +26,8 @@ const INHERITED_LINES: [&str; 11] = [
 
 /// More than `/proc/<id>/status` mostly is.
 const STATUS_BYTES: usize = 4 << 10;
+/// The same of `/proc/<id>/cgroup`.
+pub(super) const CGROUP_BYTES: usize = 1 << 10;
 
 /// A description of all of it; two that are equal tell of the same.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl Surroundings {
                 all.extend_from_slice(line);
             }
         }
-        all.extend(read("/proc/self/cgroup", 1 << 10)?);
+        all.extend(read("/proc/self/cgroup", CGROUP_BYTES)?);
         all.extend(read("/proc/self/oom_score_adj", 16)?);
         for resource in 0..16 {
             let mut limits = libc::rlimit {
@@ -91,7 +93,7 @@ fn add(all: &mut Vec<u8>, number: u64) {
 }
 
 /// All of a file of the kernel's, which gives as much at once as there is room for.
-fn read(path: &str, expected_bytes: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &str, expected_bytes: usize) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let (mut bytes, mut length) = (vec![0; expected_bytes], 0);
     loop {

@@ -87,7 +87,15 @@ impl<T: Clone> PerProcess<T> {
         Ok(value)
     }
 
-    /// The one of this process, if it was made. It does not wait for one that is being made.
+    /// The one of this process, if it was made.
+    pub(crate) fn get_waiting(&self) -> Option<T> {
+        let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (owner_id, value) = made.as_ref()?;
+        (*owner_id == process_id()).then(|| value.clone())
+    }
+
+    /// The one of this process, if it was made and nobody else asks for it at the moment: it waits for
+    /// nobody.
     pub(crate) fn get(&self) -> Option<T> {
         let made = self.0.try_lock().ok()?;
         let (owner_id, value) = made.as_ref()?;

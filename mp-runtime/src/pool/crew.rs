@@ -18,6 +18,9 @@ use crate::link::{Link, Report, Turn};
 use crate::os;
 use crate::process::{Death, Who, Worker, start_watch};
 
+/// Items that seem to take longer do not only seem to, because they wait for a processor.
+const SURELY_LONG_NANOS: u64 = 5_000_000;
+
 impl State {
     /// Forgets slots at the end that are not needed and have stopped.
     fn trim(&mut self) {
@@ -286,11 +289,16 @@ impl Core {
             slot.item_count = slot.item_count.saturating_sub(progress.items);
             let now = Instant::now();
             let took = now.duration_since(std::mem::replace(&mut slot.mark, now));
-            let nanos = slot.take_pace().unwrap_or_else(|| {
-                // While a chunk is running: that waits for processors as well.
-                took.as_nanos() as u64 / progress.items as u64
-            });
-            job.note_pace(state.note_pace(job.function_number, nanos));
+            let nanos = took.as_nanos() as u64 / progress.items as u64;
+            // What is seen from here has waits for processors in it.
+            let is_telling = nanos > SURELY_LONG_NANOS || !slot.takes_time();
+            let nanos = slot.take_pace().or(is_telling.then_some(nanos));
+            if let Some(nanos) = nanos {
+                state.note_pace(job.function_number, nanos);
+            }
+            if let Some(pace) = state.pace(job.function_number) {
+                job.note_pace(pace);
+            }
             if state.life.hand(index).is_none() {
                 let took = self.has_nothing(&mut state, index, now);
                 job.learn(chunk, took);

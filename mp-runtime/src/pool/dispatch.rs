@@ -63,7 +63,7 @@ impl State {
     }
 
     /// Notes that an item of a function took so long.
-    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) -> u32 {
+    pub(super) fn note_pace(&mut self, function_number: u32, nanos: u64) {
         let place = function_number as usize;
         if self.paces.len() <= place {
             self.paces.resize(place + 1, 0);
@@ -74,7 +74,6 @@ impl State {
             0 => now,
             before => before - before / 4 + now / 4,
         };
-        *pace
     }
 
     /// How long an item takes of what waits, if it is quick and light.

@@ -176,6 +176,13 @@ impl Slot {
         self.tasks_left == Some(0)
     }
 
+    /// Whether its worker takes the time of its calls.
+    pub(super) fn takes_time(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|link| link.begun().is_some())
+    }
+
     /// How long each item has taken its worker lately, in nanoseconds, if that says so.
     pub(super) fn take_pace(&mut self) -> Option<u64> {
         let pace = self.link.as_ref()?.pace();

@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::launch::Boot;
+use super::launch::{Boot, Functions};
 use super::{info, panic, serve, template};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Greeting, Lanes, WorkerEnd};
+use crate::link::{Lanes, WorkerEnd};
 use crate::os::carrier::Carrier;
 use crate::os::{descriptor, environment, exec, lifeline, limit, out_of_memory, signal};
 use crate::registry::Catalogue;
@@ -102,17 +102,7 @@ fn become_worker_if_told() {
         return;
     };
     match inherited {
-        Ok(
-            [
-                Some(lifeline),
-                Some(lanes),
-                Some(down),
-                Some(up),
-                Some(carrier),
-                statics,
-                stdout,
-            ],
-        ) => {
+        Ok([Some(lifeline), Some(lanes), Some(carrier), statics, stdout]) => {
             if let Some(statics) = statics {
                 statics::inherit(statics);
             }
@@ -123,12 +113,11 @@ fn become_worker_if_told() {
             live(Inheritance {
                 lifeline,
                 lanes,
-                ends: [down, up],
                 carrier,
                 seat: None,
             })
         }
-        Ok([Some(requests), None, None, None, None, statics, None]) => {
+        Ok([Some(requests), None, None, statics, None]) => {
             if let Some(statics) = statics {
                 statics::inherit(statics);
             }
@@ -148,8 +137,6 @@ fn become_worker_if_told() {
 pub(super) struct Inheritance {
     pub(super) lifeline: OwnedFd,
     pub(super) lanes: OwnedFd,
-    /// What comes from the parent, what goes to it.
-    pub(super) ends: [OwnedFd; 2],
     pub(super) carrier: OwnedFd,
     /// If it was made before.
     pub(super) seat: Option<Seat>,
@@ -176,10 +163,10 @@ fn read_boot(lifeline: &OwnedFd) -> io::Result<Boot> {
     wire::decode(&bytes, Apart::Nothing, None, Decoder::value).map_err(io::Error::other)
 }
 
-/// Ends a worker that cannot even say so in its greeting.
-fn give_up(lifeline: &OwnedFd, reason: &io::Error) -> ! {
+/// Ends a worker that cannot work.
+fn give_up(lifeline: &OwnedFd, reason: &str) -> ! {
     // If nobody reads it the parent is gone.
-    let _ = descriptor::send_all(lifeline, format!("it gave up: {reason}").as_bytes());
+    let _ = descriptor::send_all(lifeline, reason.as_bytes());
     signal::end_now()
 }
 
@@ -188,7 +175,6 @@ fn work(boot: &Boot, inheritance: Inheritance) -> ! {
     let Inheritance {
         lifeline,
         lanes,
-        ends,
         carrier,
         seat,
     } = inheritance;
@@ -196,45 +182,22 @@ fn work(boot: &Boot, inheritance: Inheritance) -> ! {
     info::assume(boot.identity.clone());
     be_initialized();
     panic::install_hook();
-    let lanes = match Lanes::attach(&lanes) {
-        Ok(lanes) => lanes,
-        Err(error) => give_up(&lifeline, &error),
-    };
-    let seat = match seat.map_or_else(Seat::make, Ok) {
-        Ok(seat) => seat,
-        Err(error) => give_up(&lifeline, &error),
-    };
-    let prepared = prepare(boot, &lifeline, &lanes);
-    let catalogue = Catalogue::get();
-    let failure = match (&catalogue, prepared) {
-        (Err(error), _) => Some(error.to_string()),
-        (Ok(_), Err(failure)) => Some(failure),
-        (Ok(_), Ok(())) => statics::to_hand_down().err(),
-    };
-    let greeting = Greeting {
-        fingerprint: catalogue
-            .as_ref()
-            .map_or(0, |catalogue| catalogue.fingerprint()),
-        function_count: catalogue
-            .as_ref()
-            .map_or(0, |catalogue| catalogue.len() as u64),
-        failure,
-    };
-    let freight = Freight::over(Carrier::of(carrier));
-    let end = WorkerEnd::introduce(seat, ends, &greeting, lanes, freight);
-    match (end, catalogue) {
-        (Ok(end), Ok(catalogue)) => {
+    let ready = Lanes::attach(&lanes)
+        .map_err(|error| format!("it has no lanes: {error}"))
+        .and_then(|lanes| prepare(boot, &lifeline, &lanes).map(|catalogue| (lanes, catalogue)));
+    match ready {
+        Ok((lanes, catalogue)) => {
             // It is to stay open for as long as this process lives.
             std::mem::forget(lifeline);
+            let freight = Freight::over(Carrier::of(carrier));
+            let end = WorkerEnd::arrive(seat, lanes, freight);
             serve::serve(end, catalogue, boot.role)
         }
-        (Err(error), _) => give_up(&lifeline, &error),
-        // It said so in its greeting.
-        (Ok(_), Err(_)) => signal::end_now(),
+        Err(reason) => give_up(&lifeline, &reason),
     }
 }
 
-fn prepare(boot: &Boot, lifeline: &OwnedFd, lanes: &Lanes) -> Result<(), String> {
+fn prepare(boot: &Boot, lifeline: &OwnedFd, lanes: &Lanes) -> Result<&'static Catalogue, String> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| format!("{what}: {error}")
@@ -251,7 +214,23 @@ fn prepare(boot: &Boot, lifeline: &OwnedFd, lanes: &Lanes) -> Result<(), String>
             .map_err(failed("it could not set up SIGABRT"))?;
         limit::limit_memory(bytes).map_err(failed("its memory could not be limited"))?;
     }
-    Ok(())
+    let catalogue = Catalogue::get().map_err(|error| error.to_string())?;
+    check_functions(boot.functions, catalogue)?;
+    statics::to_hand_down()?;
+    Ok(catalogue)
+}
+
+/// Whether this binary has the functions of its parent.
+fn check_functions(parents: Functions, catalogue: &Catalogue) -> Result<(), String> {
+    let own = Functions::of(catalogue);
+    match own == parents {
+        true => Ok(()),
+        false => Err(format!(
+            "its binary differs from this one: it has {} process functions and the fingerprint \
+             {:016x}, here are {} and {:016x}; start the program again after a build",
+            own.count, own.fingerprint, parents.count, parents.fingerprint,
+        )),
+    }
 }
 
 /// Has this process killed when its parent has ended.
@@ -261,4 +240,25 @@ fn end_with_parent(parent_id: u32, lifeline: &OwnedFd) -> io::Result<()> {
         signal::end_now();
     }
     lifeline::end_with(lifeline)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_whose_binary_differs_gives_up_with_a_sentence() {
+        let catalogue = Catalogue::get().expect("no two functions have one name");
+        let same = Functions::of(catalogue);
+        assert_eq!(check_functions(same, catalogue), Ok(()));
+        let other = Functions {
+            fingerprint: same.fingerprint ^ 1,
+            ..same
+        };
+        let reason = check_functions(other, catalogue).expect_err("it differs");
+        assert!(
+            reason.contains("its binary differs from this one"),
+            "{reason}"
+        );
+    }
 }

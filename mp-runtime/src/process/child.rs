@@ -3,16 +3,17 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use std::os::unix::process::ExitStatusExt as _;
 
 use nix::libc;
 
-use super::ProcessInfo;
 use super::stderr::Source;
+use super::{ProcessInfo, watch};
 use crate::link::ThreadEnd;
 use crate::os::{descriptor, limit, pidfd::PidFd, signal};
 
@@ -28,6 +29,10 @@ pub(crate) struct Child {
     out_of_memory_kills: Option<u64>,
     /// The program sent it a signal that may end it.
     was_signalled: AtomicBool,
+    /// The key that the watch knows it by.
+    watched_as: AtomicU64,
+    /// It was collected. Held by who does it.
+    is_collected: Mutex<bool>,
     state: Mutex<State>,
     ended: Condvar,
 }
@@ -35,6 +40,8 @@ pub(crate) struct Child {
 #[derive(Default)]
 struct State {
     exit: Option<Exit>,
+    /// How many threads wait at its pidfd.
+    waiters: usize,
     at_end: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -111,7 +118,7 @@ impl Child {
         pidfd: PidFd,
         lifeline: OwnedFd,
         stderr: Option<Arc<Source>>,
-        memory_limit: Option<u64>,
+        (memory_limit, out_of_memory_kills): (Option<u64>, Option<u64>),
     ) -> Child {
         Child {
             info,
@@ -119,8 +126,10 @@ impl Child {
             lifeline,
             stderr,
             memory_limit,
-            out_of_memory_kills: limit::out_of_memory_kills(),
+            out_of_memory_kills,
             was_signalled: AtomicBool::new(false),
+            watched_as: AtomicU64::new(0),
+            is_collected: Mutex::new(false),
             state: Mutex::default(),
             ended: Condvar::new(),
         }
@@ -179,17 +188,96 @@ impl Child {
         self.state().exit
     }
 
+    pub(super) fn watched_as(&self) -> u64 {
+        self.watched_as.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_watched_as(&self, key: u64) {
+        self.watched_as.store(key, Ordering::Relaxed);
+    }
+
+    /// Collects it, if it has ended and nobody else has. Who does it has to tell.
+    pub(super) fn collect(&self) -> Option<Option<ExitStatus>> {
+        let mut is_collected = self.collected();
+        if *is_collected {
+            return None;
+        }
+        // If waiting fails the process has ended all the same: the pidfd says so.
+        let status = self.pidfd.try_wait().unwrap_or(Some(None))?;
+        *is_collected = true;
+        Some(status)
+    }
+
+    fn collected(&self) -> MutexGuard<'_, bool> {
+        let is_collected = self.is_collected.lock();
+        is_collected.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_collected(&self) -> bool {
+        *self.collected()
+    }
+
     /// Waits until it has ended.
     pub(crate) fn wait(&self) -> Exit {
-        let mut state = self.state();
         loop {
-            if let Some(exit) = state.exit {
+            if let Some(exit) = self.wait_until(None) {
                 return exit;
             }
-            state = self
-                .ended
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until it has ended, or until `deadline`.
+    fn wait_until(&self, deadline: Option<Instant>) -> Option<Exit> {
+        if self.stderr.is_none() {
+            // Of the others the watch knows when all that they wrote was forwarded.
+            self.see_end(deadline);
+        }
+        let mut state = self.state();
+        while state.exit.is_none() {
+            let Some(deadline) = deadline else {
+                let woken = self.ended.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let woken = self.ended.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.exit
+    }
+
+    /// Waits at its pidfd, and collects it, if nobody else does.
+    fn see_end(&self, deadline: Option<Instant>) {
+        let mut state = self.state();
+        if state.exit.is_some() {
+            return;
+        }
+        state.waiters += 1;
+        if state.waiters == 1 {
+            watch::look_away(self);
+        }
+        drop(state);
+        let readable = descriptor::wait_readable_until(&[self.as_fd()], deadline);
+        let has_ended = readable.is_ok_and(|readable| readable == [true]);
+        if has_ended {
+            // First, or it would be woken by what follows.
+            watch::unplug(self);
+            while !self.is_collected() {
+                if let Some(status) = self.collect() {
+                    watch::forget(self);
+                    return self.set_ended(status);
+                }
+                thread::yield_now();
+            }
+            return;
+        }
+        let mut state = self.state();
+        state.waiters -= 1;
+        if state.waiters == 0 {
+            watch::look_again(self);
         }
     }
 
@@ -206,18 +294,9 @@ impl Child {
 
     /// Waits until it has ended, at most so long.
     pub(crate) fn wait_timeout(&self, timeout: Duration) -> Option<Exit> {
-        let deadline = Instant::now().checked_add(timeout);
-        let Some(deadline) = deadline else {
-            return Some(self.wait());
-        };
-        let mut state = self.state();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if state.exit.is_some() || left.is_zero() {
-                return state.exit;
-            }
-            let woken = self.ended.wait_timeout(state, left);
-            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        match Instant::now().checked_add(timeout) {
+            None => Some(self.wait()),
+            deadline => self.wait_until(deadline),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::future::Future;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::process::{ChildStdout, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,7 +12,8 @@ use std::time::Duration;
 
 use nix::libc;
 
-use super::{Answer, Child, LaunchSpec, ProcessInfo, Who};
+use super::launch::{Due, Launched};
+use super::{Answer, Child, LaunchSpec, ProcessInfo, Who, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Event, Events, Link, Record, Reply};
 use crate::os;
@@ -43,20 +45,48 @@ pub(super) const ONLY_CALL: u32 = 1;
 /// }
 /// ```
 pub struct Process<R> {
-    child: Arc<Child>,
+    run: Arc<Run>,
     stdout: Option<ChildStdout>,
-    outcome: Arc<Outcome>,
     decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
 }
 
-/// What the receiving thread leaves for whoever asks.
-struct Outcome {
+/// A call in a process of its own, and what becomes of it.
+///
+/// Nobody is needed for most of it: the call is in the ring before its worker has come, and a small
+/// result in the ring when that has ended. So no thread waits for a process:
+///
+/// | what happens | who receives |
+/// | --- | --- |
+/// | the process ends | whoever collects it: who waits for it, or the [watch] |
+/// | it has a large result, or one with handles, and [knocks](crate::link) | a thread that the watch starts |
+/// | its arguments have handles, which are let go of when it has ended | a thread from the beginning |
+struct Run {
+    child: Arc<Child>,
+    function: &'static Function,
+    due: Due,
     state: Mutex<State>,
     ready: Condvar,
 }
 
-enum State {
-    Waiting(Option<Waker>),
+struct State {
+    /// Nobody has received yet.
+    line: Option<Line>,
+    outcome: Outcome,
+    waker: Option<Waker>,
+}
+
+/// What is received over.
+struct Line {
+    link: Link,
+    events: Events,
+    /// The arguments. Parts of arrays count as sent until the call has ended, and the process reads what
+    /// lies apart where it is.
+    _handles: Option<Arc<Handles>>,
+    _carrier: OwnedFd,
+}
+
+enum Outcome {
+    Waiting,
     Ready(Result<Answer, Error>),
     Taken,
 }
@@ -69,40 +99,42 @@ impl<R> Process<R> {
         handles: Option<Arc<Handles>>,
         decode: fn(&mut Decoder<'_>) -> Result<R, DecodeError>,
     ) -> Result<Process<R>, Error> {
-        let mut launched = spec.launch()?;
-        let (child, stdout) = (Arc::clone(&launched.child), launched.stdout.take());
-        let outcome = Arc::new(Outcome {
-            state: Mutex::new(State::Waiting(None)),
-            ready: Condvar::new(),
-        });
-        let thread = {
-            let (child, outcome) = (Arc::clone(&child), Arc::clone(&outcome));
-            os::thread::spawn("mp-process", move || {
-                let answer = match launched.connect() {
-                    Ok((link, events)) => {
-                        // Parts of arrays count as sent until the call has ended; of the rest, who
-                        // is called alone says how long it has it.
-                        let _loans = handles.as_ref().map(|handles| Arc::clone(handles.loans()));
-                        // It reads what lies apart where it is.
-                        let _bulks = handles.as_ref().map(|handles| Arc::clone(handles.bulks()));
-                        link.call(call, handles);
-                        receive(&child, &link, &events, function)
-                    }
-                    Err(error) => Err(error),
-                };
-                outcome.set(answer);
-            })
-        };
-        if let Err(error) = thread {
-            child.kill();
-            child.wait();
-            let message = format!("`{}` could not be started: {error}", child.info().name);
-            return Err(Error::new(ErrorKind::Spawn, message).with_source(error));
-        }
-        Ok(Process {
+        let Launched {
             child,
             stdout,
-            outcome,
+            link,
+            events,
+            due,
+            carrier,
+        } = spec.launch()?;
+        let has_handles = handles.is_some();
+        link.call(call, handles.clone());
+        let line = Line {
+            link,
+            events,
+            _handles: handles,
+            _carrier: carrier,
+        };
+        let run = Arc::new(Run {
+            child,
+            function,
+            due,
+            state: Mutex::new(State {
+                line: None,
+                outcome: Outcome::Waiting,
+                waker: None,
+            }),
+            ready: Condvar::new(),
+        });
+        run.attend_to(line, has_handles).map_err(|error| {
+            run.child.kill();
+            run.child.wait();
+            let message = format!("`{}` could not be started: {error}", run.child.info().name);
+            Error::new(ErrorKind::Spawn, message).with_source(error)
+        })?;
+        Ok(Process {
+            run,
+            stdout,
             decode,
         })
     }
@@ -121,7 +153,7 @@ impl<R> Process<R> {
     /// # }
     /// ```
     pub fn id(&self) -> u32 {
-        self.child.info().id
+        self.run.child.info().id
     }
 
     /// Its name.
@@ -138,7 +170,7 @@ impl<R> Process<R> {
     /// # }
     /// ```
     pub fn name(&self) -> &str {
-        &self.child.info().name
+        &self.run.child.info().name
     }
 
     /// Whether it has ended (the opposite of `is_alive`).
@@ -156,7 +188,7 @@ impl<R> Process<R> {
     /// ```
     #[doc(alias = "is_alive")]
     pub fn is_finished(&self) -> bool {
-        self.child.exit().is_some()
+        self.run.child.exit().is_some()
     }
 
     /// Waits until it has ended. Its result stays where it is.
@@ -173,7 +205,7 @@ impl<R> Process<R> {
     /// # }
     /// ```
     pub fn wait(&self) {
-        self.child.wait();
+        self.run.child.wait();
     }
 
     /// Waits until it has ended, at most so long; tells whether it has. The process runs on if it
@@ -192,7 +224,7 @@ impl<R> Process<R> {
     /// # }
     /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.child.wait_timeout(timeout).is_some()
+        self.run.child.wait_timeout(timeout).is_some()
     }
 
     /// Waits until it has ended, and returns what its function returned.
@@ -214,7 +246,7 @@ impl<R> Process<R> {
     /// not return, [`Decode`](ErrorKind::Decode) or [`Encode`](ErrorKind::Encode) if a value could
     /// not travel, [`Spawn`](ErrorKind::Spawn) if the process never came to its function.
     pub fn join(self) -> Result<R, Error> {
-        let answer = self.outcome.take();
+        let answer = self.run.take();
         self.decode(answer)
     }
 
@@ -234,7 +266,7 @@ impl<R> Process<R> {
     /// ```
     #[doc(alias = "exitcode")]
     pub fn exit_status(&self) -> Option<ExitStatus> {
-        self.child.exit().and_then(|exit| exit.status)
+        self.run.child.exit().and_then(|exit| exit.status)
     }
 
     /// Asks it to end: SIGTERM. A process that has ended is fine.
@@ -326,8 +358,8 @@ impl<R> Process<R> {
     }
 
     fn send_signal(&self, signal: i32, done: &str) -> Result<(), Error> {
-        self.child.send_signal(signal).map_err(|error| {
-            let ProcessInfo { name, id, .. } = self.child.info();
+        self.run.child.send_signal(signal).map_err(|error| {
+            let ProcessInfo { name, id, .. } = self.run.child.info();
             let message = format!("process `{name}` (pid {id}) could not be {done}: {error}");
             Error::new(ErrorKind::Io, message)
                 .with_process_id(*id)
@@ -343,10 +375,11 @@ impl<R> Process<R> {
 /// Waits for the result and for the end of the process.
 fn receive(
     child: &Child,
-    link: &Link,
-    events: &Events,
+    line: &Line,
     function: &'static Function,
+    due: &Due,
 ) -> Result<Answer, Error> {
+    let Line { link, events, .. } = line;
     let name = format!("process `{}`", child.info().name).into();
     let who = Who {
         name,
@@ -375,43 +408,109 @@ fn receive(
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
         (None, Some(reason)) => Err(who.broke_off(&reason, &death)),
+        (None, None) if !link.arrival().is_over() => Err(due.not_come(child)),
         (None, None) if link.running().is_some() => Err(who.died(&death)),
         (None, None) => Err(who.died_before(&death)),
     }
 }
 
-impl Outcome {
-    fn set(&self, answer: Result<Answer, Error>) {
-        let before = std::mem::replace(&mut *self.state(), State::Ready(answer));
+impl Run {
+    /// Sees to it that somebody receives.
+    fn attend_to(self: &Arc<Self>, line: Line, now: bool) -> io::Result<()> {
+        let key = {
+            let mut state = self.state();
+            let line = state.line.insert(line);
+            let own = Arc::clone(self);
+            match line.link.knocker() {
+                Some(fd) if !now => watch::at_knock(fd, move || {
+                    if own.start_thread().is_err() {
+                        // Nobody could take what it has.
+                        own.child.kill();
+                        let late = Arc::clone(&own);
+                        own.child.at_end(move || {
+                            let waker = late.attend();
+                            os::thread::contained(|| waker.into_iter().for_each(Waker::wake));
+                        });
+                    }
+                })?,
+                _ => {
+                    drop(state);
+                    return self.start_thread();
+                }
+            }
+        };
+        let own = Arc::clone(self);
+        self.child.at_end(move || {
+            if watch::dismiss(key)
+                && let Some(waker) = own.attend()
+            {
+                // What it calls may wait for other processes, so it is not called here. Without a thread
+                // for it there is no other place.
+                let waker = Arc::new(Mutex::new(Some(waker)));
+                let own = Arc::clone(&waker);
+                if os::thread::spawn("mp-waker", move || wake(&own)).is_err() {
+                    wake(&waker);
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn start_thread(self: &Arc<Self>) -> io::Result<()> {
+        let own = Arc::clone(self);
+        let body = move || {
+            if let Some(waker) = own.attend() {
+                os::thread::contained(|| waker.wake());
+            }
+        };
+        os::thread::spawn("mp-process", body).map(drop)
+    }
+
+    /// Receives, if nobody has begun to. Gives back who is to be woken then.
+    #[must_use]
+    fn attend(&self) -> Option<Waker> {
+        let line = self.state().line.take()?;
+        let answer = receive(&self.child, &line, self.function, &self.due);
+        drop(line);
+        let waker = {
+            let mut state = self.state();
+            state.outcome = Outcome::Ready(answer);
+            state.waker.take()
+        };
         self.ready.notify_all();
-        if let State::Waiting(Some(waker)) = before {
-            os::thread::contained(|| waker.wake());
-        }
+        waker
     }
 
     fn take(&self) -> Result<Answer, Error> {
         let mut state = self.state();
         loop {
-            match std::mem::replace(&mut *state, State::Taken) {
-                State::Ready(answer) => return answer,
-                State::Taken => return Err(taken()),
-                waiting => *state = waiting,
+            match std::mem::replace(&mut state.outcome, Outcome::Taken) {
+                Outcome::Ready(answer) => return answer,
+                Outcome::Taken => return Err(taken()),
+                Outcome::Waiting => state.outcome = Outcome::Waiting,
             }
-            state = self
-                .ready
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            if state.line.is_some() {
+                drop(state);
+                self.child.wait();
+                // It is the `Future` itself that waits.
+                drop(self.attend());
+                state = self.state();
+            } else {
+                let woken = self.ready.wait(state);
+                state = woken.unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<Answer, Error>> {
         let waker = waker.clone();
         let mut state = self.state();
-        match std::mem::replace(&mut *state, State::Taken) {
-            State::Ready(answer) => Poll::Ready(answer),
-            State::Taken => Poll::Ready(Err(taken())),
-            State::Waiting(before) => {
-                *state = State::Waiting(Some(waker));
+        match std::mem::replace(&mut state.outcome, Outcome::Taken) {
+            Outcome::Ready(answer) => Poll::Ready(answer),
+            Outcome::Taken => Poll::Ready(Err(taken())),
+            Outcome::Waiting => {
+                state.outcome = Outcome::Waiting;
+                let before = state.waker.replace(waker);
                 drop(state);
                 // Dropping a waker may run code of the program.
                 drop(before);
@@ -425,6 +524,11 @@ impl Outcome {
     }
 }
 
+fn wake(waker: &Mutex<Option<Waker>>) {
+    let waker = waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+    os::thread::contained(|| waker.into_iter().for_each(Waker::wake));
+}
+
 fn taken() -> Error {
     Error::new(
         ErrorKind::Closed,
@@ -436,7 +540,7 @@ impl<R> Future for Process<R> {
     type Output = Result<R, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R, Error>> {
-        self.outcome
+        self.run
             .poll(context.waker())
             .map(|answer| self.decode(answer))
     }
@@ -444,7 +548,7 @@ impl<R> Future for Process<R> {
 
 impl<R> AsFd for Process<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.child.as_fd()
+        self.run.child.as_fd()
     }
 }
 

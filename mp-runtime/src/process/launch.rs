@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ChildStdout;
 use std::sync::Arc;
@@ -18,17 +19,18 @@ use super::server::{self, Asked, name_descriptors};
 use super::stderr::Source;
 use super::{Child, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
-use crate::link::{Events, Greeting, Lanes, Link, Offer};
+use crate::link::{self, Connection, Events, Lanes, Link};
 use crate::os::carrier::{self, Carrier};
 use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
 use crate::os::exec::{self, Stream};
-use crate::os::{descriptor, limit, pidfd::PidFd};
+use crate::os::{descriptor, limit, packet, pidfd::PidFd};
 use crate::registry::Catalogue;
 use crate::sync::statics;
 use crate::wire::{Freight, Payload};
 
-/// So many fork servers in a row may end with a request in their hands before the process is executed.
-const MAX_TRIES: u32 = 2;
+/// So many requests in a row may be lost, with their fork server or since that was out of date, before
+/// the process is executed.
+const MAX_TRIES: u32 = 3;
 
 /// The longest name of a process, in bytes.
 const NAME_BYTES: usize = 255;
@@ -70,16 +72,44 @@ pub(super) struct Boot {
     pub(super) identity: Identity,
     pub(super) memory_limit: Option<u64>,
     pub(super) cpus: Option<Vec<usize>>,
+    /// What the parent calls.
+    pub(super) functions: Functions,
 }
 
-/// A process that was started and has not come yet.
+/// What tells whether a worker has the functions of its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Functions {
+    pub(super) fingerprint: u64,
+    pub(super) count: u64,
+}
+
+impl Functions {
+    pub(super) fn of(catalogue: &Catalogue) -> Functions {
+        Functions {
+            fingerprint: catalogue.fingerprint(),
+            count: catalogue.len() as u64,
+        }
+    }
+}
+
+/// A process that was started and has not come yet; calls for it may be put in.
 pub(crate) struct Launched {
     pub(crate) child: Arc<Child>,
     pub(crate) stdout: Option<ChildStdout>,
-    offer: Offer,
-    lanes: Lanes,
-    freight: Freight,
+    pub(crate) link: Link,
+    pub(crate) events: Events,
+    pub(super) due: Due,
+    /// The worker's end of the carrier: as long as it is open here the other one is not readable for
+    /// being hung up.
+    pub(super) carrier: OwnedFd,
+}
+
+/// By when a worker has to have come.
+#[derive(Clone)]
+pub(super) struct Due {
     start_timeout: Duration,
+    /// It was killed since it had not.
+    is_late: Arc<AtomicBool>,
 }
 
 impl LaunchSpec {
@@ -112,9 +142,10 @@ impl LaunchSpec {
     /// Starts the process, and watches it from here on; it connects in [`Launched::connect`].
     pub(crate) fn launch(self) -> Result<Launched, Error> {
         self.check()?;
+        let functions = Functions::of(Catalogue::get()?);
         let identity = info::next_child(self.name.clone(), self.worker_index);
         let name = identity.name.clone();
-        self.start(identity).map_err(|error| {
+        self.start(identity, functions).map_err(|error| {
             let message = format!("`{name}` could not be started: {error}");
             Error::new(ErrorKind::Spawn, message).with_source(error)
         })
@@ -128,7 +159,7 @@ impl LaunchSpec {
         }
     }
 
-    fn start(self, identity: Identity) -> io::Result<Launched> {
+    fn start(self, identity: Identity, functions: Functions) -> io::Result<Launched> {
         watch::start()?;
         let method = self.method();
         if let Some(dir) = &self.current_dir {
@@ -152,6 +183,7 @@ impl LaunchSpec {
             identity,
             memory_limit: self.memory_limit,
             cpus: self.cpus,
+            functions,
         };
         let outfit = Outfit {
             env: self.env,
@@ -163,106 +195,108 @@ impl LaunchSpec {
             StartMethod::Exec => 0,
         };
         // What a process was given that nobody has heard of is of no use for another.
-        let (child, ends) = loop {
-            let (ends, luggage) = Ends::make(&boot)?;
+        let ((child, link, events), carrier) = loop {
+            let (ends, luggage) = Ends::make()?;
+            let mut kills = None;
             let asked = match tries_left {
                 0 => Asked::InVain,
-                _ => outfit.fork(&luggage, self.start_timeout)?,
+                _ => outfit.fork(&luggage, self.start_timeout, || {
+                    kills = Some(limit::out_of_memory_kills());
+                    ends.send(&boot)
+                })?,
             };
             match asked {
                 Asked::Born(born) => {
                     let (id, pidfd, _keeper) = born.into_parts();
-                    let (adopt, ends) = ends.split(boot, source);
-                    break (adopt(id, pidfd)?, ends);
+                    let [.., carrier] = luggage;
+                    let kills = kills.flatten();
+                    break (ends.adopt(boot, source, kills, id, pidfd)?, carrier);
                 }
                 Asked::InVain => {
-                    let (adopt, ends) = ends.split(boot, source);
-                    break (outfit.exec(luggage, adopt)?, ends);
+                    if kills.is_none() {
+                        ends.send(&boot)?;
+                    }
+                    let kills = kills.unwrap_or_else(limit::out_of_memory_kills);
+                    let adopt = move |id, pidfd| ends.adopt(boot, source, kills, id, pidfd);
+                    break outfit.exec(luggage, adopt)?;
                 }
                 Asked::Lost => tries_left -= 1,
             }
         };
         Ok(Launched {
-            child,
             stdout: own_end.map(Into::into),
-            offer: ends.offer,
-            lanes: ends.lanes,
-            freight: Freight::over(ends.carrier),
-            start_timeout: self.start_timeout,
+            due: Due::set(self.start_timeout, &child, &link),
+            child,
+            link,
+            events,
+            carrier,
         })
     }
 }
 
 /// The parent's ends of what it shares with a worker.
-struct Ends<L = OwnedFd> {
-    offer: Offer,
+struct Ends {
     lanes: Lanes,
-    lifeline: L,
+    lifeline: OwnedFd,
     carrier: Carrier,
 }
 
-/// The worker's, in the order of [`Part`] and of what a worker inherits: lifeline, lanes, its two
-/// ends of the connection, carrier.
-type Luggage = [OwnedFd; 5];
+/// The worker's, in the order of [`Part`] and of what a worker inherits: lifeline, lanes, carrier.
+type Luggage = [OwnedFd; 3];
 
 impl Ends {
-    /// Makes both, with the boot message in the lifeline.
-    fn make(boot: &Boot) -> io::Result<(Ends, Luggage)> {
-        let (offer, [down, up]) = Offer::make()?;
+    /// Makes both.
+    fn make() -> io::Result<(Ends, Luggage)> {
         let (lanes, lanes_fd) = Lanes::create()?;
         let (lifeline, workers_end) = descriptor::stream_pair()?;
         let (carrier, workers_carrier) = carrier::pair()?;
+        let ends = Ends {
+            lanes,
+            lifeline,
+            carrier,
+        };
+        Ok((ends, [workers_end, lanes_fd, workers_carrier]))
+    }
+
+    /// Sends the boot message over the lifeline.
+    fn send(&self, boot: &Boot) -> io::Result<()> {
         // It fits into the socket's buffer, so nobody has to read it yet.
         let boot = Payload::encode(|to| to.value(boot))
             .map_err(io::Error::other)?
             .bytes;
         let length = (boot.len() as u32).to_le_bytes();
-        descriptor::send_all(&lifeline, &[&length, &boot[..]].concat())?;
-        let ends = Ends {
-            offer,
-            lanes,
-            lifeline,
-            carrier,
-        };
-        Ok((ends, [workers_end, lanes_fd, down, up, workers_carrier]))
+        match descriptor::send_all(&self.lifeline, &[&length, &boot[..]].concat()) {
+            // The process has ended already, or its server has: that is found out soon.
+            Err(error) if packet::is_gone(&error) => Ok(()),
+            sent => sent,
+        }
     }
 
-    /// What is to be done with the process when it is there, and what is left for its connection.
-    fn split(
+    /// Takes over the process that has the other ends.
+    fn adopt(
         self,
         boot: Boot,
         source: Option<Arc<Source>>,
-    ) -> (impl FnOnce(u32, PidFd) -> io::Result<Arc<Child>>, Ends<()>) {
-        let Ends {
-            offer,
-            lanes,
-            lifeline,
-            carrier,
-        } = self;
-        let farewell = offer.farewell();
-        let adopt = move |id: u32, pidfd: PidFd| {
-            let info = ProcessInfo {
-                id,
-                name: boot.identity.name,
-                parent_id: boot.parent_id,
-                worker_index: boot.identity.worker_index,
-            };
-            let child = Child::new(info, pidfd, lifeline, source, boot.memory_limit);
-            let child = Arc::new(child);
-            child.at_end(move || farewell.say());
-            watch::add(&child).inspect_err(|_| {
-                child.kill();
-                exec::forget(id);
-            })?;
-            Ok(child)
+        out_of_memory_kills: Option<u64>,
+        id: u32,
+        pidfd: PidFd,
+    ) -> io::Result<(Arc<Child>, Link, Events)> {
+        let info = ProcessInfo {
+            id,
+            name: boot.identity.name,
+            parent_id: boot.parent_id,
+            worker_index: boot.identity.worker_index,
         };
-        let ends = Ends {
-            offer,
-            lanes,
-            lifeline: (),
-            carrier,
-        };
-        (adopt, ends)
+        let limits = (boot.memory_limit, out_of_memory_kills);
+        let child = Arc::new(Child::new(info, pidfd, self.lifeline, source, limits));
+        let connection = Connection::over(Freight::over(self.carrier));
+        let (link, events, ending) = link::open(self.lanes, connection, Arc::clone(child.pidfd()));
+        child.at_end(move || ending.tell());
+        watch::add(&child).inspect_err(|_| {
+            child.kill();
+            exec::forget(id);
+        })?;
+        Ok((child, link, events))
     }
 }
 
@@ -275,8 +309,13 @@ struct Outfit {
 }
 
 impl Outfit {
-    /// Asks the fork server for the process.
-    fn fork(&self, luggage: &Luggage, warm_up: Duration) -> io::Result<Asked> {
+    /// Asks the fork server for the process, and calls `boot` meanwhile.
+    fn fork(
+        &self,
+        luggage: &Luggage,
+        warm_up: Duration,
+        boot: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Asked> {
         let directory = match &self.current_dir {
             None => None,
             Some(path) => Some(descriptor::directory(path)?),
@@ -294,15 +333,16 @@ impl Outfit {
             };
         }
         parts[Part::Directory as usize] = directory.as_ref().map(AsFd::as_fd);
-        server::ask(&parts, warm_up)
+        server::ask(&parts, warm_up, boot)
     }
 
-    /// Executes this binary, and has `adopt` take the process over on the thread that starts it.
-    fn exec(
+    /// Executes this binary, and has `adopt` take the process over on the thread that starts it. Gives
+    /// the worker's end of the carrier back as well.
+    fn exec<T: Send + 'static>(
         self,
         luggage: Luggage,
-        adopt: impl FnOnce(u32, PidFd) -> io::Result<Arc<Child>> + Send + 'static,
-    ) -> io::Result<Arc<Child>> {
+        adopt: impl FnOnce(u32, PidFd) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<(T, OwnedFd)> {
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
         let statics = statics.map(|region| descriptor::duplicate(region.fd()));
         let statics = statics.transpose()?;
@@ -331,24 +371,18 @@ impl Outfit {
         inherit[INHERITED_COUNT - 1] = handed_stdout.as_ref().map(AsRawFd::as_raw_fd);
         let mut env = self.env;
         env.push((WORKER_VARIABLE.into(), name_descriptors(&inherit).into()));
-        let inherit = inherit.into_iter().flatten().collect();
+        let inherit: Vec<_> = inherit.into_iter().flatten().collect();
         let launch = exec::Launch {
             args: birth::arguments(entry),
             env,
             current_dir: self.current_dir,
             streams: [stdin, stdout, stderr],
         };
-        nursery::run(move || {
-            let id = launch.start(inherit)?;
-            let pidfd = PidFd::open(id).inspect_err(|error| {
-                // Without a pidfd it cannot be watched. If there is no such process (the program
-                // ignores SIGCHLD, and it has ended) the number may be somebody else's by now.
-                if error.raw_os_error() != Some(nix::libc::ESRCH) {
-                    exec::forget(id);
-                }
-            })?;
+        let adopted = nursery::run(move || {
+            let (id, pidfd) = launch.start(&inherit)?;
             adopt(id, pidfd)
-        })
+        })?;
+        Ok((adopted, fds.swap_remove(Part::Carrier as usize)))
     }
 }
 
@@ -385,126 +419,67 @@ pub(super) fn check_cpus(cpus: Option<&[usize]>) -> Result<(), Error> {
 impl Launched {
     /// Waits until the process has come, died or run out of time.
     pub(crate) fn connect(self) -> Result<(Link, Events), Error> {
-        let Launched {
-            child,
-            offer,
-            lanes,
-            freight,
-            start_timeout,
-            ..
-        } = self;
-        let release = offer.releaser();
-        let late = Arc::new(AtomicBool::new(false));
+        match self.events.wait_for_arrival() {
+            true => Ok((self.link, self.events)),
+            false => Err(self.due.not_come(&self.child)),
+        }
+    }
+}
+
+impl Due {
+    /// Sees to it that a process that has not come in time is killed.
+    fn set(start_timeout: Duration, child: &Arc<Child>, link: &Link) -> Due {
+        let is_late = Arc::new(AtomicBool::new(false));
         if let Some(due) = Instant::now().checked_add(start_timeout) {
-            let (release, late) = (release.clone(), Arc::clone(&late));
+            let (arrival, late) = (link.arrival(), Arc::clone(&is_late));
             let pidfd = Arc::downgrade(child.pidfd());
             let timer = watch::at(due, move || {
-                if release.is_pending() {
+                if let (false, Some(pidfd)) = (arrival.is_over(), pidfd.upgrade()) {
                     late.store(true, Ordering::Relaxed);
-                    let _ = pidfd
-                        .upgrade()
-                        .map(|pidfd| pidfd.send_signal(nix::libc::SIGKILL));
-                    release.release();
+                    let _ = pidfd.send_signal(nix::libc::SIGKILL);
                 }
             });
             // The watch runs, since the child was added to it.
             debug_assert!(timer.is_ok());
         }
-        let refuse = |reason: String| {
-            child.kill();
-            let exit = child.wait();
-            let info = child.info();
-            let (name, id) = (&info.name, info.id);
-            let message = if late.load(Ordering::Relaxed) {
-                format!(
-                    "`{name}` (pid {id}) did not come to `mp::init` within {start_timeout:?}: it \
-                     must be the first line of `main`"
-                )
-            } else {
-                format!("`{name}` (pid {id}) could not be started: {reason}")
-            };
-            let kind = match child.was_ended_on_purpose(exit) {
-                true => ErrorKind::Died,
-                false => ErrorKind::Spawn,
-            };
-            Error::new(kind, message)
-                .with_process_id(id)
-                .with_exit_status(exit.status)
-                .with_stderr(child.stderr_tail())
-        };
-        let accepted = offer.accept();
-        release.cancel();
-        let greeting = accepted.map_err(|error| {
-            if error.raw_os_error().is_some() {
-                // It is this side that cannot go on.
-                return refuse(error.to_string());
-            }
-            match child.wait_timeout(Duration::from_secs(1)) {
-                // It did not come because it ended: that is the reason.
-                Some(exit) => {
-                    let reason = child.last_words();
-                    let ended = || format!("it {exit} before it came to `mp::init`");
-                    refuse(reason.unwrap_or_else(ended))
-                }
-                None => refuse(error.to_string()),
-            }
-        })?;
-        check_greeting(greeting, Catalogue::get()?).map_err(refuse)?;
-        let (link, events, ending) = offer.open(lanes, Arc::clone(child.pidfd()), freight);
-        child.at_end(move || ending.tell());
-        Ok((link, events))
+        Due {
+            start_timeout,
+            is_late,
+        }
     }
-}
 
-/// Whether the worker can work, and for this program; or why not.
-fn check_greeting(greeting: Greeting, catalogue: &Catalogue) -> Result<(), String> {
-    if greeting.fingerprint != catalogue.fingerprint() {
-        return Err(format!(
-            "its binary differs from this one: it has {} process functions and the fingerprint \
-             {:016x}, here are {} and {:016x}; start the program again after a build",
-            greeting.function_count,
-            greeting.fingerprint,
-            catalogue.len(),
-            catalogue.fingerprint(),
-        ));
+    /// Why a process that has ended had not come.
+    pub(super) fn not_come(&self, child: &Child) -> Error {
+        let exit = child.wait();
+        let info = child.info();
+        let (name, id) = (&info.name, info.id);
+        // It may have ended by itself just then.
+        let was_killed = exit.status.is_none_or(|status| status.signal().is_some());
+        let message = if was_killed && self.is_late.load(Ordering::Relaxed) {
+            let start_timeout = self.start_timeout;
+            format!(
+                "`{name}` (pid {id}) did not come to `mp::init` within {start_timeout:?}: it must \
+                 be the first line of `main`"
+            )
+        } else {
+            let ended = || format!("it {exit} before it came to `mp::init`");
+            let reason = child.last_words().unwrap_or_else(ended);
+            format!("`{name}` (pid {id}) could not be started: {reason}")
+        };
+        let kind = match child.was_ended_on_purpose(exit) {
+            true => ErrorKind::Died,
+            false => ErrorKind::Spawn,
+        };
+        Error::new(kind, message)
+            .with_process_id(id)
+            .with_exit_status(exit.status)
+            .with_stderr(child.stderr_tail())
     }
-    greeting.failure.map_or(Ok(()), Err)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn greeting(fingerprint: u64, failure: Option<&str>) -> Greeting {
-        Greeting {
-            fingerprint,
-            function_count: 3,
-            failure: failure.map(str::to_owned),
-        }
-    }
-
-    #[test]
-    fn a_worker_whose_binary_differs_is_refused_with_a_sentence() {
-        let catalogue = Catalogue::get().expect("no two functions have one name");
-        let other = greeting(catalogue.fingerprint() ^ 1, None);
-        let reason = check_greeting(other, catalogue).expect_err("it differs");
-        assert!(
-            reason.contains("its binary differs from this one"),
-            "{reason}"
-        );
-        let same = greeting(catalogue.fingerprint(), None);
-        assert_eq!(check_greeting(same, catalogue), Ok(()));
-    }
-
-    #[test]
-    fn a_worker_that_says_it_cannot_work_is_refused() {
-        let catalogue = Catalogue::get().expect("no two functions have one name");
-        let broken = greeting(catalogue.fingerprint(), Some("no memory"));
-        assert_eq!(
-            check_greeting(broken, catalogue),
-            Err("no memory".to_owned())
-        );
-    }
 
     #[test]
     fn names_that_cannot_be_are_refused() {

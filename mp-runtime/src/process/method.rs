@@ -59,7 +59,7 @@ const METHOD_VARIABLE: &str = "MP_START_METHOD";
 pub enum StartMethod {
     /// Forked from the *fork server*: a worker of this program, started with the first process and
     /// ended with the program, that has run nothing but what stands before `mp::init`, and has no
-    /// thread. About a fifth of the time of `Exec`, and its memory is shared until it is written to.
+    /// thread. Less than half the time of `Exec`, and its memory is shared until it is written to.
     ///
     /// `Exec` is taken in its place where it has to be: for a process with an environment of its
     /// own, which may mean something to what runs before `mp::init`; while a fork server takes long

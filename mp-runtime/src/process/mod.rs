@@ -4,14 +4,17 @@
 //!
 //! | step | who | if it fails, or its process dies |
 //! | --- | --- | --- |
-//! | make the connection, the lifeline and the [lanes](crate::link) | parent | the start fails with the reason |
-//! | write the *boot message* into the lifeline | parent | the same |
+//! | make the lifeline, the [lanes](crate::link) and the carrier | parent | the start fails with the reason |
 //! | have the fork server fork itself, with the descriptors of the worker in the request ([`server`]) | parent | the process is executed instead |
-//! | or fork and exec, with its descriptors named in one variable | parent | the start fails with the reason |
+//! | write the *boot message* into the lifeline, while the server forks | parent | the same, and without it a forked process ends |
+//! | or write it, and execute the binary, with its descriptors named in one variable | parent | the start fails with the reason |
 //! | hand its pidfd to the [watch] | parent | the process is killed and collected, the start fails |
-//! | run up to [`init`], if executed; read the boot message, arm the lifeline | worker | the watch sees the end and releases the parent |
-//! | take its ends of the connection, greet ([`crate::link`]) | worker | the same; after [`START_TIMEOUT`] the watch kills it |
-//! | compare fingerprints | parent | the worker is killed, the start fails |
+//! | put the first call into the ring, if it is known by now | parent | the worker ends with it |
+//! | run up to [`init`], if executed; read the boot message, arm the lifeline | worker | the parent sees the end; after [`START_TIMEOUT`] the watch kills it |
+//! | compare its functions with those of its parent; say that it [has come](crate::link) | worker | the same, with its last words as the reason |
+//!
+//! Nobody waits for a worker that has something to do but for its end: a process of its own takes its
+//! call when it has come, and its result is there when it has ended ([`Process`]).
 //!
 //! # How it ends with its parent
 //!

@@ -15,13 +15,11 @@ use nix::libc;
 
 use crate::os::packet::{self, Patience};
 
-/// What a new process is given. Its boot message waits in the lifeline.
+/// What a new process is given. Its boot message comes through the lifeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Lifeline,
     Lanes,
-    Down,
-    Up,
     Carrier,
     /// These three in place of `/dev/null`.
     Stdin,
@@ -32,7 +30,7 @@ pub(super) enum Part {
 }
 
 /// How many there are.
-pub(super) const PART_COUNT: usize = 9;
+pub(super) const PART_COUNT: usize = 7;
 
 /// The descriptors of a request.
 pub(super) type Parts<F> = [Option<F>; PART_COUNT];

@@ -10,7 +10,9 @@
 //! | `Ready`, with the [`Surroundings`] it was started in | those are others now, it has ended, or does not answer: `Away`. The kernel does not let it fork: `Unfit` |
 //! | `Unfit` | for ever: all processes are executed |
 //!
-//! One thread at a time has the keeper's lock, and with it the socket: one request, one reply.
+//! One thread at a time has the keeper's lock, and with it the socket: one request, one reply. What
+//! is to be compared is compared while the server forks, which takes about as long: until then the new
+//! process waits for its boot message, and where it does not get one it has run nothing and ends.
 //! Nothing here makes a start fail that would not fail by exec: where the server is of no use, the
 //! process is executed.
 //!
@@ -116,22 +118,30 @@ pub(super) enum Asked {
     Born(Born),
     /// There is no server that could make it, and there is no process.
     InVain,
-    /// The server ended, or did not answer. If it had made a process that is gone, and what that was
-    /// given may be used up.
+    /// The server ended, did not answer, or was of no use any more. If it had made a process that is
+    /// gone, or ends without its boot message; and what that was given may be used up.
     Lost,
 }
 
-/// Has the server make a process with `parts`.
+/// Has the server make a process with `parts`, and calls `boot` while it does. Before that is called
+/// the new process has no boot message.
 ///
 /// # Errors
 ///
-/// What would keep an exec from succeeding as well.
-pub(super) fn ask(parts: &Parts<BorrowedFd<'_>>, warm_up: Duration) -> io::Result<Asked> {
+/// What would keep an exec from succeeding as well, and those of `boot`.
+pub(super) fn ask(
+    parts: &Parts<BorrowedFd<'_>>,
+    warm_up: Duration,
+    boot: impl FnOnce() -> io::Result<()>,
+) -> io::Result<Asked> {
     let mut keeper = keeper();
-    let Some(server) = keeper.ready(warm_up.min(WARM_UP)) else {
+    let Some((server, is_checked)) = keeper.ready(warm_up.min(WARM_UP)) else {
         return Ok(Asked::InVain);
     };
     let asked = request::send_request(&server.socket, parts);
+    // The two work at once.
+    let fits = is_checked || server.fits().is_ok_and(|fits| fits);
+    let booted = if fits { boot() } else { Ok(()) };
     let answered = match asked {
         // Too many descriptors are on their way, or it has no memory: it has not got it.
         Err(error) if !packet::is_gone(&error) => return Ok(Asked::InVain),
@@ -146,11 +156,19 @@ pub(super) fn ask(parts: &Parts<BorrowedFd<'_>>, warm_up: Duration) -> io::Resul
         Ok(Reply::Born {
             id,
             pidfd: Some(pidfd),
-        }) => Ok(Asked::Born(Born {
-            id,
-            pidfd: PidFd::from(pidfd),
-            keeper,
-        })),
+        }) => {
+            let pidfd = PidFd::from(pidfd);
+            if fits && booted.is_ok() {
+                return Ok(Asked::Born(Born { id, pidfd, keeper }));
+            }
+            // Where that is not allowed it ends when its lifeline is closed.
+            let _ = pidfd.send_signal(libc::SIGKILL);
+            let _ = watch::collect(id, &Arc::new(pidfd));
+            booted?;
+            // Its socket closes, and it ends.
+            keeper.stage = Stage::Away;
+            Ok(Asked::Lost)
+        }
         Ok(Reply::Refused(error)) => match error.raw_os_error() {
             Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
                 keeper.be_unfit(&format!("it may not fork: {error}"));
@@ -167,12 +185,26 @@ pub(super) fn ask(parts: &Parts<BorrowedFd<'_>>, warm_up: Duration) -> io::Resul
 }
 
 impl Keeper {
-    /// The server, if there is one that is ready by the end of `warm_up`.
-    fn ready(&mut self, warm_up: Duration) -> Option<&Server> {
+    /// The server, if there is one that is ready by the end of `warm_up`; and whether it surely
+    /// [fits](Server::fits).
+    fn ready(&mut self, warm_up: Duration) -> Option<(&Server, bool)> {
         let is_of_test = birth::entry().is_some();
-        if let Stage::Unfit = self.stage {
-            return None;
+        let is_known = match &self.stage {
+            Stage::Unfit => return None,
+            Stage::Ready(server) => server.is_of_test == is_of_test,
+            Stage::Away | Stage::Coming(_) => false,
+        };
+        if !is_known {
+            self.come(warm_up, is_of_test)?;
         }
+        match &self.stage {
+            Stage::Ready(server) => Some((server, !is_known)),
+            _ => None,
+        }
+    }
+
+    /// Sees to it that there is one, which is new or was not asked before.
+    fn come(&mut self, warm_up: Duration, is_of_test: bool) -> Option<()> {
         let now = Surroundings::of(nursery::thread_id().ok()?).ok()?;
         let mut deadline = Instant::now();
         if let Stage::Coming(server) | Stage::Ready(server) = &self.stage
@@ -209,10 +241,7 @@ impl Keeper {
                 self.stage = Stage::Ready(server);
             }
         }
-        match &self.stage {
-            Stage::Ready(server) => Some(server),
-            _ => None,
-        }
+        Some(())
     }
 
     /// No server is started any more.
@@ -236,6 +265,11 @@ impl Keeper {
 }
 
 impl Server {
+    /// Whether what it was started in is what the program would give to an exec now.
+    fn fits(&self) -> io::Result<bool> {
+        Ok(Surroundings::of(nursery::thread_id()?)? == self.surroundings)
+    }
+
     /// Executes one.
     fn start(before: Surroundings, is_of_test: bool) -> io::Result<Server> {
         let (socket, servers_end) = packet::pair()?;
@@ -254,10 +288,9 @@ impl Server {
             // What stands before `init` may write: the program itself has written the same.
             streams: [Stream::Null, Stream::Null, Stream::Null],
         };
-        let inherit = inherit.into_iter().flatten().collect();
+        let inherit: Vec<_> = inherit.into_iter().flatten().collect();
         let (thread_id, pidfd) = nursery::run(move || {
-            let id = launch.start(inherit)?;
-            let pidfd = PidFd::open(id).inspect_err(|_| exec::forget(id))?;
+            let (id, pidfd) = launch.start(&inherit)?;
             let pidfd = Arc::new(pidfd);
             watch::collect(id, &pidfd).inspect_err(|_| exec::forget(id))?;
             Ok((thread::own_id(), pidfd))

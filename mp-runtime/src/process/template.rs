@@ -64,7 +64,7 @@ pub(super) fn serve(socket: OwnedFd) -> Inheritance {
 fn get_ready() -> Result<(Template, Seat), String> {
     birth::be_initialized();
     panic::install_hook();
-    // What is wrong with these each worker says in its greeting.
+    // What is wrong with these each worker says itself.
     let _ = Catalogue::get().map(Catalogue::fingerprint);
     let _ = statics::to_hand_down();
     let seat = Seat::make().map_err(|error| error.to_string())?;
@@ -127,7 +127,6 @@ fn take_over(mut parts: Parts<OwnedFd>, seat: Seat) -> Option<Inheritance> {
     Some(Inheritance {
         lifeline: take(Part::Lifeline)?,
         lanes: take(Part::Lanes)?,
-        ends: [take(Part::Down)?, take(Part::Up)?],
         carrier: take(Part::Carrier)?,
         seat: Some(seat),
     })

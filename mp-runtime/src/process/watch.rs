@@ -1,13 +1,16 @@
-//! The thread that sees processes end and timers run out. There is one in a program, started with
-//! the first process; it waits on one pidfd a child, never for "any child", since the program's
-//! other children are not ours.
+//! The thread that sees processes end, workers knock and timers run out. There is one in a program,
+//! started with the first process; it waits on one pidfd a child, never for "any child", since the
+//! program's other children are not ours.
+//!
+//! Who waits for one child does so at its pidfd himself, and collects it: it would cost a wake-up more to
+//! hear of it from here. Meanwhile the watch [looks away](look_away).
 //!
 //! What it calls is short and never waits: a farewell, a wake-up, a kill.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -33,13 +36,17 @@ struct State {
     children: HashMap<u64, Arc<Child>>,
     /// Processes that serve the library: their ids. They are collected, and nobody is told.
     servants: HashMap<u64, (u32, Arc<PidFd>)>,
+    /// What is to be called when somebody knocks.
+    guests: HashMap<u64, Call>,
     timers: BinaryHeap<Timer>,
     last_key: u64,
 }
 
+type Call = Box<dyn FnOnce() + Send>;
+
 struct Timer {
     due: Instant,
-    call: Box<dyn FnOnce() + Send>,
+    call: Call,
 }
 
 impl PartialEq for Timer {
@@ -63,9 +70,10 @@ impl Ord for Timer {
     }
 }
 
+static WATCH: PerProcess<Arc<Watch>> = PerProcess::new();
+
 /// The watch of this process, started if it was not.
 fn watch() -> io::Result<Arc<Watch>> {
-    static WATCH: PerProcess<Arc<Watch>> = PerProcess::new();
     WATCH.get_or_try_init(|| {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
@@ -88,22 +96,73 @@ pub(crate) fn start() -> io::Result<()> {
 pub(super) fn add(child: &Arc<Child>) -> io::Result<()> {
     let watch = watch()?;
     let mut state = watch.state();
-    state.last_key += 1;
-    let key = state.last_key;
-    watch.epoll.add(
-        child.pidfd().as_fd(),
-        EpollEvent::new(EpollFlags::EPOLLIN, key),
-    )?;
+    let key = state.next_key();
+    child.set_watched_as(key);
+    let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
+    watch.epoll.add(child.pidfd().as_fd(), event)?;
     state.children.insert(key, Arc::clone(child));
     Ok(())
+}
+
+/// Leaves it to others to see a child end.
+pub(super) fn look_away(child: &Child) {
+    change(child, EpollFlags::empty());
+}
+
+/// Sees to it again. It may have ended meanwhile.
+pub(super) fn look_again(child: &Child) {
+    change(child, EpollFlags::EPOLLIN);
+}
+
+fn change(child: &Child, flags: EpollFlags) {
+    if let Some(watch) = WATCH.get_waiting() {
+        // It is not among those that are watched when it was collected.
+        let mut event = EpollEvent::new(flags, child.watched_as());
+        let _ = watch.epoll.modify(child.pidfd().as_fd(), &mut event);
+    }
+}
+
+/// Does not look at a child any more, which has ended and is about to be collected.
+pub(super) fn unplug(child: &Child) {
+    if let Some(watch) = WATCH.get_waiting() {
+        let _ = watch.epoll.delete(child.pidfd().as_fd());
+    }
+}
+
+/// Forgets a child that was collected.
+pub(super) fn forget(child: &Child) {
+    if let Some(watch) = WATCH.get_waiting() {
+        watch.state().children.remove(&child.watched_as());
+    }
+}
+
+/// Calls `call` when `fd` is readable, once; gives the key to [`dismiss`] that with.
+pub(super) fn at_knock(
+    fd: BorrowedFd<'_>,
+    call: impl FnOnce() + Send + 'static,
+) -> io::Result<u64> {
+    let watch = watch()?;
+    let mut state = watch.state();
+    let key = state.next_key();
+    let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLONESHOT;
+    watch.epoll.add(fd, EpollEvent::new(flags, key))?;
+    state.guests.insert(key, Box::new(call));
+    Ok(key)
+}
+
+/// Nobody needs to knock any more; tells whether nobody has.
+pub(super) fn dismiss(key: u64) -> bool {
+    let guest = WATCH
+        .get_waiting()
+        .and_then(|watch| watch.state().guests.remove(&key));
+    guest.is_some()
 }
 
 /// Collects a process that serves the library when it has ended.
 pub(super) fn collect(id: u32, pidfd: &Arc<PidFd>) -> io::Result<()> {
     let watch = watch()?;
     let mut state = watch.state();
-    state.last_key += 1;
-    let key = state.last_key;
+    let key = state.next_key();
     let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
     watch.epoll.add(pidfd.as_fd(), event)?;
     state.servants.insert(key, (id, Arc::clone(pidfd)));
@@ -143,6 +202,13 @@ pub(super) fn children() -> Vec<Arc<Child>> {
     watch()
         .map(|watch| watch.state().children.values().cloned().collect())
         .unwrap_or_default()
+}
+
+impl State {
+    fn next_key(&mut self) -> u64 {
+        self.last_key += 1;
+        self.last_key
+    }
 }
 
 impl Watch {
@@ -189,17 +255,21 @@ impl Watch {
     }
 
     fn collect(&self, key: u64) {
-        let child = self.state().children.get(&key).cloned();
+        let mut state = self.state();
+        if let Some(call) = state.guests.remove(&key) {
+            drop(state);
+            return call();
+        }
+        let child = state.children.get(&key).cloned();
+        drop(state);
         let Some(child) = child else {
             return self.collect_servant(key);
         };
-        // If waiting fails the process has ended all the same: the pidfd says so.
-        let Some(status) = child.pidfd().try_wait().unwrap_or(Some(None)) else {
-            return;
-        };
-        let _ = self.epoll.delete(child.pidfd().as_fd());
-        self.state().children.remove(&key);
-        tell_end(&child, status);
+        if let Some(status) = child.collect() {
+            let _ = self.epoll.delete(child.pidfd().as_fd());
+            self.state().children.remove(&key);
+            tell_end(&child, status);
+        }
     }
 
     fn collect_servant(&self, key: u64) {

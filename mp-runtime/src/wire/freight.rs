@@ -3,7 +3,7 @@
 //! our own, ahead of the message.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::libc;
@@ -29,9 +29,30 @@ pub(super) struct Waybill {
 #[derive(Clone, Debug)]
 pub(crate) struct Freight(Arc<Carrier>);
 
+impl AsFd for Freight {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Freight {
     pub(crate) fn over(carrier: Carrier) -> Freight {
         Freight(Arc::new(carrier))
+    }
+
+    /// See [`Carrier::send_ahead`].
+    pub(crate) fn send_ahead(&self, fds: &[OwnedFd]) -> io::Result<()> {
+        self.0.send_ahead(fds)
+    }
+
+    /// See [`Carrier::receive_ahead`].
+    pub(crate) fn receive_ahead(&self) -> io::Result<[OwnedFd; 2]> {
+        self.0.receive_ahead()
+    }
+
+    /// See [`Carrier::knock`].
+    pub(crate) fn knock(&self) -> io::Result<()> {
+        self.0.knock()
     }
 
     /// Sends what a message refers to.

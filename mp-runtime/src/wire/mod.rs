@@ -32,7 +32,7 @@ pub(crate) use decoder::Apart;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub(crate) use encoder::{BulkPlace, NotPlain};
-pub(crate) use frame::{Inbox, Outbox, Silence, connect, prepare};
+pub(crate) use frame::{Inbox, Message, Outbox, Silence, connect, prepare};
 pub(crate) use freight::Freight;
 pub(crate) use handles::{Ends, Handles};
 pub use lane::{BulkLane, Lane, Plain, RefusedLane, SerdeLane, Transfer, can_travel};

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::within;
 use crate::link::Lanes;
 use crate::link::lanes::{Claim, Running};
+use crate::os::memory;
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 /// The number of the call behind this one; 0 is none.
@@ -155,6 +156,47 @@ fn both_sides_see_the_same_words() {
     workers.up_bell().want(crate::link::bell::Sleeper::Keeper);
     assert!(parents.up_bell().is_wanted());
     assert!(!parents.room_bell().is_wanted() && !parents.down_bell().is_wanted());
+}
+
+#[test]
+fn lanes_have_memory_as_far_as_they_are_used() {
+    let (parents, fd) = Lanes::create().expect("there is memory");
+    let present = || memory::present_bytes(&fd).expect("it can be asked");
+    let workers = Lanes::attach(&fd).expect("it is as large as it was made");
+    let at_first = present();
+    let (mut calls, mut records) = (parents.down_writer(), workers.up_writer());
+    let (mut called, mut recorded) = (workers.down_reader(), parents.up_reader());
+    // One at a time stays at the beginning.
+    for number in 0..1000_u32 {
+        assert!(calls.put(1, &[&number.to_le_bytes()]));
+        let frame = called.next().expect("it was put in");
+        assert_eq!(frame.content(), number.to_le_bytes());
+        called.pass(frame);
+    }
+    let after_calls = present();
+    assert!(after_calls < at_first + (128 << 10), "{after_calls}");
+    // As much as fits, twice, so that it goes around.
+    let bytes = [7; 1000];
+    for _ in 0..2 {
+        let mut count = 0;
+        while records.put([&[], &bytes]) {
+            count += 1;
+        }
+        let mut taken = Vec::new();
+        let length = count * bytes.len();
+        assert_eq!(recorded.take(&mut taken), Ok(length));
+        assert!(taken.iter().all(|&byte| byte == 7));
+        let mut count = 0;
+        while calls.put(1, &[&bytes]) {
+            count += 1;
+        }
+        assert!(count > 200);
+        while let Some(frame) = called.next() {
+            assert_eq!(frame.content(), bytes);
+            called.pass(frame);
+        }
+    }
+    assert!(present() >= 320 << 10);
 }
 
 #[test]

@@ -16,7 +16,8 @@ const HEAD: usize = 1;
 const MARGIN: usize = 64;
 
 fn ring() -> Ring {
-    let (page, _fd) = SharedPage::create(SIZE + 2 * MARGIN).expect("there is memory");
+    let (page, _fd) =
+        SharedPage::create(SIZE + 2 * MARGIN, SIZE + 2 * MARGIN).expect("there is memory");
     page.write(0, &[0xaa; SIZE + 2 * MARGIN]);
     Ring {
         page: Arc::new(page),

@@ -12,13 +12,14 @@ use std::time::Duration;
 use super::within;
 use crate::link::message::{self, record_head};
 use crate::link::parent::{Ending, open};
-use crate::link::{Call, CallHead, Event, Events, Lanes, Link, Report, Status};
+use crate::link::{Call, CallHead, Connection, Event, Events, Lanes, Link, Report, Status};
+use crate::os::carrier;
 use crate::os::futex;
 use crate::os::memory;
 use crate::os::pidfd::PidFd;
 use crate::os::shared_page::SharedPage;
 use crate::sync::atomic::Ordering;
-use crate::wire::{self, Outbox};
+use crate::wire::{self, Freight, Outbox};
 
 // As in `lanes.rs` and `shared_page.rs`.
 const UP_TAIL: usize = 0;
@@ -29,7 +30,7 @@ const DOWN_HEAD: usize = 5;
 const CLAIM: usize = 7;
 const RUNNING: usize = 8;
 const STARTED: usize = 9;
-const WORD_COUNT: usize = 12;
+const WORD_COUNT: usize = 13;
 const WORDS_BYTES: usize = 16 * 64;
 const UP_BYTES: usize = 64 << 10;
 
@@ -116,11 +117,14 @@ impl Farewell {
 
 fn meet(pidfd: Arc<PidFd>) -> (Link, Events, Farewell, Stranger) {
     let (lanes, fd) = Lanes::create().expect("there is memory");
-    let (_, bytes) = memory::inspect(&fd).expect("it can be asked");
+    let bytes = memory::sealed_bytes(&fd).expect("it can be asked");
     let page = SharedPage::attach(&fd, bytes - WORDS_BYTES).expect("there is memory");
     let (down, _inbox) = wire::connect().expect("there are descriptors");
     let (outbox, up) = wire::connect().expect("there are descriptors");
-    let (link, events, ending) = open(lanes, down, up, pidfd);
+    let (carrier, _there) = carrier::pair().expect("there are descriptors");
+    let freight = Freight::over(carrier);
+    let connection = Connection::of(down, up, outbox.clone(), freight);
+    let (link, events, ending) = open(lanes, connection, pidfd);
     let farewell = Farewell(ending, outbox.clone());
     let stranger = Stranger {
         page,
