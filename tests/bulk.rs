@@ -3,6 +3,7 @@
 mod watchdog;
 
 use std::fs;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use mp::{ErrorKind, Pool};
@@ -11,6 +12,9 @@ use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const LARGE: usize = 3 << 20;
+
+/// Whoever measures what this process has shared is alone.
+static MEMORY: RwLock<()> = RwLock::new(());
 
 #[mp::process_fn]
 fn reverse(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -49,6 +53,7 @@ fn pattern(count: usize, seed: usize) -> Vec<u8> {
 
 #[mp::test]
 fn large_vectors_go_there_and_come_back() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     within(LIMIT, || {
         let pool = Pool::new(2).expect("a pool can be started");
         // About the size from which on they lie apart, and well beyond.
@@ -72,6 +77,7 @@ fn large_vectors_go_there_and_come_back() {
 
 #[mp::test]
 fn several_vectors_of_one_call_are_lent() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     within(LIMIT, || {
         let pool = Pool::new(1).expect("a pool can be started");
         let (bytes, words) = (vec![2; LARGE], vec![3; LARGE]);
@@ -92,6 +98,7 @@ fn several_vectors_of_one_call_are_lent() {
 
 #[mp::test]
 fn results_that_nobody_has_taken_yet_stay_as_they_are() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     within(LIMIT, || {
         let pool = Pool::new(2).expect("a pool can be started");
         let submit = |byte| pool.submit(make, (byte, 300 << 10)).expect("it is open");
@@ -112,6 +119,7 @@ fn results_that_nobody_has_taken_yet_stay_as_they_are() {
 
 #[mp::test]
 fn a_call_that_is_tried_again_has_the_same_bytes() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     within(LIMIT, || {
         let pool = Pool::builder().workers(2).retries(1).build();
         let pool = pool.expect("a pool can be started");
@@ -133,6 +141,7 @@ fn a_call_that_is_tried_again_has_the_same_bytes() {
 
 #[mp::test]
 fn promise_23_without_memory_for_a_result_that_item_fails_alone() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
     within(LIMIT, || {
         let pool = Pool::builder().workers(1).memory_limit(256 << 20).build();
         let pool = pool.expect("a pool can be started");
@@ -167,8 +176,12 @@ fn shared_kilobytes() -> u64 {
 
 #[mp::test]
 fn promise_21_memory_of_large_vectors_is_given_back_when_nobody_needs_it() {
+    let _alone = MEMORY.write().unwrap_or_else(PoisonError::into_inner);
     within(LIMIT, || {
         let pool = Pool::new(1).expect("a pool can be started");
+        // What others have left is given back first.
+        pool.apply(reverse, (pattern(LARGE, 1),)).expect("it works");
+        until(|| shared_kilobytes() < 2 << 10);
         let before = shared_kilobytes();
         for seed in 0..20 {
             pool.apply(reverse, (pattern(8 << 20, seed),))

@@ -11,7 +11,7 @@ use crate::os::limit;
 use crate::process::{StartMethod, check_name, cpu_count};
 use crate::registry::{Catalogue, ProcessFn};
 
-/// The most workers of a pool. Each is a process, and a thread and seven descriptors here.
+/// The most workers of a pool. Each is a process, and a thread and four descriptors here.
 const MAX_WORKERS: usize = 4096;
 
 /// How many bytes of a worker's standard error are kept.

@@ -352,8 +352,8 @@ impl Pool {
     /// Calls `function` with each item, lazily, and yields the results in order. Nothing is pulled
     /// before the first result is asked for, and never more than a few items for each worker beyond
     /// what was consumed, so that the iterator may be infinite. (Of items that take less than 20 µs
-    /// it pulls as many ahead as have been consumed, 512 for each worker at most.) An error takes the place of its
-    /// result; the others go on.
+    /// it pulls as many ahead as have been consumed, 512 for each worker at most.) An error takes the
+    /// place of its result; the others go on.
     ///
     /// It pulls on the thread that asks for a result: an iterator that blocks until a result of
     /// its own map was consumed waits for ever.
