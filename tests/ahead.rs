@@ -5,7 +5,7 @@ mod watchdog;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mp::{ErrorKind, Pool, Task};
+use mp::{Backend, ErrorKind, Pool, Task};
 
 use watchdog::{until, within};
 
@@ -20,6 +20,7 @@ const BEHIND: u32 = 10;
 const CANCELLED: u32 = 11;
 const STOPPED: u32 = 12;
 const TOLD: u32 = 13;
+const BLOCKED: u32 = 14;
 
 mp::shared! {
     /// How many have come to each gate, and whether they may go on.
@@ -45,7 +46,12 @@ fn step(number: u32, what: u32) -> (u32, u32) {
 
 /// A pool that knows that a step is short.
 fn pool(workers: usize) -> Pool {
-    let pool = Pool::new(workers).expect("a pool can be started");
+    pool_of(Backend::Processes, workers)
+}
+
+fn pool_of(backend: Backend, workers: usize) -> Pool {
+    let builder = Pool::builder().workers(workers).backend(backend);
+    let pool = builder.build().expect("a pool can be started");
     for _ in 0..20 {
         let tasks: Vec<_> = (0..200)
             .map(|number| submit(&pool, number, NOTHING))
@@ -116,6 +122,43 @@ fn what_ended_before_a_long_call_is_told_while_that_runs() {
             assert_eq!(long.join().expect("it works").0, 50);
         }
         pool.join().expect("nothing is wrong");
+    });
+}
+
+/// Whoever waits for them, and though as many workers have something as can compute at once.
+#[mp::test]
+fn short_calls_run_while_those_that_were_short_before_are_not() {
+    within(LIMIT, || {
+        for backend in [Backend::Processes, Backend::Threads] {
+            let blocked = mp::cpu_count() as u32;
+            let pool = pool_of(backend, blocked as usize + 2);
+            for _ in 0..5 {
+                STEPS
+                    .update(|steps| steps[BLOCKED as usize] = 0)
+                    .expect("nobody dies with it");
+                let closed = IS_OPEN.update(|are_open| are_open[BLOCKED as usize] = false);
+                closed.expect("nobody dies with it");
+                // Nothing is done meanwhile that could be noticed.
+                let long: Vec<_> = (0..blocked).map(|n| submit(&pool, n, BLOCKED)).collect();
+                let (told, results) = mpsc::channel();
+                for number in 0..20 {
+                    let told = told.clone();
+                    submit(&pool, number, NOTHING).on_done(move |_| {
+                        let _ = told.send(());
+                    });
+                }
+                assert_eq!(results.iter().take(20).count(), 20);
+                // All of them have begun, none behind another one.
+                until(|| {
+                    STEPS.get().expect("nobody dies with it")[BLOCKED as usize] == blocked.into()
+                });
+                open(BLOCKED);
+                for task in long {
+                    task.join().expect("it works");
+                }
+            }
+            pool.join().expect("nothing is wrong");
+        }
     });
 }
 

@@ -79,9 +79,15 @@ impl Bell<'_> {
         }
     }
 
-    /// Wakes those who want it, and these in any case.
+    /// The same; tells whether a sleeper of this kind was among them.
+    #[inline]
+    pub(super) fn has_rung_for(self, sleeper: Sleeper) -> bool {
+        self.is_wanted() && self.ring_for(0) & sleeper as u32 != 0
+    }
+
+    /// Wakes those who want it, and these in any case; tells who that was.
     #[cold]
-    pub(super) fn ring_for(self, kinds: u32) {
+    fn ring_for(self, kinds: u32) -> u32 {
         let mut word = self.0.load(Ordering::SeqCst);
         loop {
             let rung = (word & !BITS).wrapping_add(ONCE);
@@ -97,6 +103,7 @@ impl Bell<'_> {
         if wanted != 0 {
             futex::wake_kinds(self.0, wanted);
         }
+        wanted
     }
 
     /// Wakes a sleeper of this kind, whether it wants it or not.

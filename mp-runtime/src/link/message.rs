@@ -1,7 +1,7 @@
 //! What the bytes mean that go to and fro.
 //!
-//! **Down**, in frames: a call, with a head, where the arguments of each of its items end (if there
-//! are several), and the arguments; or word that a call comes over the connection, ahead of whose
+//! **Down**, in frames: a call, with a head, where the arguments of each of its items end (if they are
+//! several, and not of one size), and the arguments; or word that a call comes over the connection, ahead of whose
 //! first frame this is; or that the worker is to stop.
 //!
 //! **Up**, one record for each item, in order: a head of four bytes and its payload. The head has the
@@ -12,6 +12,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::lanes::MOST_DOWN_BYTES;
 use super::parent::{OpenReply, Reply};
 use crate::few::Few;
 use crate::wire::{DecodeError, Decoder};
@@ -148,6 +149,11 @@ impl Call {
             Table::Ends(ends, _) => ends.len(),
         };
         HEAD_BYTES + ends + self.args().len()
+    }
+
+    /// Whether it is too large for the ring.
+    pub(crate) fn is_large(&self) -> bool {
+        self.byte_count() > MOST_DOWN_BYTES
     }
 
     /// Its parts, as those of one that came.

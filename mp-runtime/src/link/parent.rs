@@ -11,7 +11,7 @@ use nix::libc::SIGKILL;
 
 use super::bell::Sleeper;
 use super::handshake::Connection;
-use super::lanes::{Arrival, Lanes, MOST_DOWN_BYTES, Pace, Running};
+use super::lanes::{Arrival, Lanes, Pace, Running};
 use super::mailbox::{self, Caller};
 use super::message::{self, Bundle, Call, Record, Report, StandIn, Status};
 use super::ring::{DownWriter, UpReader};
@@ -493,7 +493,12 @@ impl Duct {
     }
 
     fn call(self: &Arc<Self>, call: Call, handles: Option<Arc<Handles>>) {
-        if handles.is_none() && call.byte_count() <= MOST_DOWN_BYTES {
+        // Beside void calls, which the worker has not passed, there may be no room for a large one.
+        let has_room = || {
+            self.writer()
+                .has_less_than(MOST_LIGHT_BYTES + 2 * LIGHT_BYTES)
+        };
+        if handles.is_none() && !call.is_large() && has_room() {
             self.put_call(&call);
             self.lanes.down_bell().ring();
             return;

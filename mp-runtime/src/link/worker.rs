@@ -262,6 +262,7 @@ impl OfProcess {
                     let (head, _) = read_call(frame.content()).ok()?;
                     if self.lanes.claim().begin(head.number) {
                         self.begun = self.is_timed(head).then(clock::monotonic_nanos);
+                        self.unwatched = LOOK_EACH;
                         let bulks = Arc::clone(&self.no_bulks);
                         let body = Body::Framed(frame);
                         return Some(Chunk { head, body, bulks });
@@ -362,8 +363,10 @@ impl OfProcess {
         if call.count > MANY_ITEMS && self.unwatched < LOOK_EACH {
             return false;
         }
-        self.unwatched = 0;
-        self.woken.elapsed() > FLUSH_INTERVAL
+        let is_late = self.woken.elapsed() > FLUSH_INTERVAL;
+        // What is late once may be slow: then each is looked at.
+        self.unwatched = if is_late { LOOK_EACH } else { 0 };
+        is_late
     }
 
     /// Before it does something that may take long: tells of what it has done.
@@ -378,10 +381,9 @@ impl OfProcess {
         // Between the store of what there is and the look who wants it.
         fence(Ordering::SeqCst);
         let bell = self.lanes.up_bell();
-        if bell.is_wanted_by(Sleeper::Keeper) {
+        if bell.has_rung_for(Sleeper::Keeper) {
             self.woken = Instant::now();
         }
-        bell.ring();
     }
 
     /// Puts a record into the ring, when there is room.
@@ -443,6 +445,8 @@ impl OfProcess {
         }
         // The end of one of many short calls is told as that of one of many items is.
         self.is_untold = true;
+        // Between the store of what there is and the look who wants it.
+        fence(Ordering::SeqCst);
         if self.reader.has_some() {
             self.wake(head);
         } else if self.lanes.up_bell().is_wanted_by(Sleeper::Waiter) {

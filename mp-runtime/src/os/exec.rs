@@ -5,7 +5,8 @@
 //! thread that calls waits for so long. What is done in between is more than `posix_spawn` can do, and
 //! follows its rules:
 //!
-//! 1. Every signal is blocked meanwhile, so that no handler of the program runs in the new process.
+//! 1. Every signal is blocked meanwhile, and before they are not, the new process forgets the handlers
+//!    of the program (but that of SIGABRT), so that none runs in it.
 //! 2. It makes system calls, on what was made ready before, and nothing else: no allocation, no lock.
 //!    Descriptors, signals and the working directory are its own; of the memory it writes to its
 //!    stack, which nobody else has, to the place for its error, and to `errno` of the thread that
@@ -207,10 +208,30 @@ impl Plan<'_> {
         // SAFETY: the default action runs no code.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         die_with(self.parent)?;
+        forget_handlers();
         SigSet::from(Signal::SIGINT).thread_set_mask()?;
         // SAFETY: texts that end with a NUL, and lists of them that end with a null pointer.
         unsafe { libc::execve(THIS_BINARY.as_ptr(), self.args.as_ptr(), self.env.as_ptr()) };
         Err(io::Error::last_os_error())
+    }
+}
+
+/// From now on what the program handles does what it does by default: dispositions are this
+/// process's own, and a handler would run on the memory of the other one.
+fn forget_handlers() {
+    for number in 1..=64 {
+        // The C library may take a lock for this one.
+        if number == libc::SIGABRT {
+            continue;
+        }
+        // SAFETY: all zeroes is a valid sigaction.
+        let mut now: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: it only writes what there is to `now`; numbers that are none are an error.
+        let asked = unsafe { libc::sigaction(number, ptr::null(), &raw mut now) };
+        if asked == 0 && ![libc::SIG_DFL, libc::SIG_IGN].contains(&now.sa_sigaction) {
+            // SAFETY: the default action runs no code.
+            unsafe { libc::signal(number, libc::SIG_DFL) };
+        }
     }
 }
 

@@ -384,6 +384,10 @@ impl Mapping {
         match super::uninterrupted(advise) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+            // Where a touch would be a SIGBUS.
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                Err(io::ErrorKind::OutOfMemory.into())
+            }
             Err(error) => Err(error),
         }
     }

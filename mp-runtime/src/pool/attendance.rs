@@ -18,8 +18,11 @@
 //! 4. Who attends looks at the rings for a moment, before it sleeps ([`Spinner`]). If nothing comes it stops
 //!    attending, and sleeps: at the ring of the worker that has its item, if it waits for
 //!    one, which then wakes it at once; else until somebody delivers to its job.
-//! 5. Who sleeps sees to it first that no worker has light calls waiting behind a long one while
-//!    another one has nothing to do (`rebalance`), and looks again as long as that may become so.
+//! 5. As long as something waits for a worker that is quick, or stands behind something else that it
+//!    has, while another one has nothing to do, one keeper is the *looker*: every change (`settle`)
+//!    appoints one, that of an idle worker, unless there is one. It looks every 2 ms whether a worker
+//!    is stalled (`rebalance`), whoever waits and however, until that is over; and if its worker ends
+//!    the next change appoints another one.
 //!
 //! A keeper that finds more than a result or two naps before it looks again: then many results cost
 //! one wake-up, and one that comes alone is not kept waiting.
@@ -29,7 +32,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core};
-use super::dispatch::STALLED;
 use super::job::{Arrivals, Job, Until};
 use crate::few::Few;
 use crate::link::{Link, Spinner};
@@ -186,9 +188,7 @@ impl Core {
             if attendance.look_for(job, until) || is_late() {
                 return;
             }
-            // Until then, if something could go to a worker that has nothing to do.
-            let again = self.rebalance().then(|| Instant::now() + STALLED);
-            let sleep_until = [deadline, again].into_iter().flatten().min();
+            self.rebalance();
             drop(attendance);
             let at = match job.is_mapped {
                 true => None,
@@ -196,10 +196,10 @@ impl Core {
             };
             let has_slept = at.is_some_and(|link| {
                 link.spare_keeper();
-                job.sleep_at(&link, until, sleep_until)
+                job.sleep_at(&link, until, deadline)
             });
             if !has_slept {
-                job.wait(until, sleep_until);
+                job.wait(until, deadline);
             }
         }
     }
@@ -212,43 +212,40 @@ impl Core {
         state.slots[slot].link.clone()
     }
 
-    /// Gives workers that have nothing to do what waits behind a long call. Tells whether to look again
-    /// after [`STALLED`], since something waits for workers that may turn out to be stalled.
-    pub(super) fn rebalance(self: &Arc<Self>) -> bool {
+    /// Gives workers that have nothing to do what waits for one that is stalled.
+    pub(super) fn rebalance(self: &Arc<Self>) {
         if self.attendants.busy.load(Ordering::Relaxed) == 0 {
-            return false;
+            return;
         }
         let mut state = self.state();
-        if !state.has_idle() {
-            return false;
+        if !state.needs_look() {
+            return;
         }
         let now = Instant::now();
-        let mut reclaimed = 0;
-        let mut is_any_ahead = false;
         for slot in state.busy.clone() {
-            if state.life.hand_count(slot) > 1 {
-                match state.is_stalled(slot, now) {
-                    true => reclaimed += self.reclaim(&mut state, slot).1,
-                    false => is_any_ahead = true,
-                }
+            if state.life.hand_count(slot) > 1 && state.is_stalled(slot, now) {
+                self.reclaim(&mut state, slot);
             }
         }
-        let has_waiting = state.life.has_waiting();
-        if reclaimed > 0 || has_waiting {
-            self.settle(state, Aftermath::default());
-        }
-        is_any_ahead || has_waiting
+        self.settle(state, Aftermath::default());
     }
 
     /// What a keeper does that found nothing more, after it had found so many results: tells whether
     /// its worker shall wake it, and whether it is to look again soon in any case.
     pub(super) fn keeper_rests(self: &Arc<Self>, index: usize, found: usize) -> (bool, bool) {
-        let is_soon = self.rebalance();
-        let is_busy = self.state().life.hand_count(index) > 0;
+        self.rebalance();
+        let mut state = self.state();
+        let is_busy = state.life.hand_count(index) > 0;
+        let is_looker = state.looker.is_none_or(|looker| looker == index);
+        let looks = is_looker && state.needs_look();
+        if is_looker {
+            state.looker = looks.then_some(index);
+        }
+        drop(state);
         if is_busy && found >= MANY {
             std::thread::sleep(NAP);
         }
-        (is_busy && !self.is_attended(), is_soon)
+        (is_busy && !self.is_attended(), looks)
     }
 }
 

@@ -112,6 +112,8 @@ pub(super) struct State {
     /// Slots whose workers have nothing to do, the one last that had something last; and some that
     /// are none of these any more.
     pub(super) idle: Vec<usize>,
+    /// The slot whose keeper looks for stalled workers, as long as that is needed.
+    pub(super) looker: Option<usize>,
     /// How long an item of each function took lately, by its number; 0 where that is not known.
     pub(super) paces: Vec<u32>,
     /// How many workers there shall be: those of the slots before this one.
@@ -192,6 +194,7 @@ impl Core {
                 slots: Vec::new(),
                 busy: Vec::new(),
                 idle: Vec::new(),
+                looker: None,
                 paces: Vec::new(),
                 target: 0,
                 live_slots: 0,
@@ -647,7 +650,14 @@ impl Core {
         for ended in aftermath.ended.iter() {
             self.counters.count(ended);
         }
+        let looker = match self.has_rings() {
+            true => state.appoint_looker(),
+            false => None,
+        };
         drop(state);
+        if let Some(link) = looker {
+            link.wake_keeper();
+        }
         // First what others wait for: nothing that goes wrong with a call may hold it back.
         aftermath.ended.into_iter().for_each(Ended::deliver);
         for link in aftermath.wakes {

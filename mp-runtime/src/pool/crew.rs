@@ -320,6 +320,7 @@ impl Core {
         let slot = &mut state.slots[index];
         slot.stage = Stage::Starting;
         let (worker, link) = (slot.worker.take(), slot.link.take());
+        state.looker.take_if(|looker| *looker == index);
         self.has_nothing(&mut state, index, Instant::now());
         let State { life, slots, .. } = &mut *state;
         let mut aftermath = Aftermath::default();

@@ -21,7 +21,9 @@ pub(super) const AHEAD_NANOS: u32 = 200_000;
 /// ... and no more than so many.
 const MOST_AHEAD: usize = 256;
 /// A worker that has quick things to do, and has ended none for so long, gets no more of them.
-pub(super) const STALLED: Duration = Duration::from_millis(5);
+const STALLED: Duration = Duration::from_millis(5);
+/// And after so long also if it has not begun: it is stopped, or lies.
+const STOPPED: Duration = STALLED.saturating_mul(20);
 /// A light chunk has no more items.
 pub(super) const LIGHT_ITEMS: usize = 1024;
 
@@ -102,13 +104,32 @@ impl State {
         (count, least.map(|(_, index)| index))
     }
 
+    /// Whether somebody has to look now and then whether a worker is stalled: while something waits
+    /// for it, or is behind something else, and another one has nothing to do.
+    pub(super) fn needs_look(&mut self) -> bool {
+        let is_ahead = |&slot: &usize| self.life.hand_count(slot) > 1;
+        let is_any = self.life.has_waiting() || self.busy.iter().any(is_ahead);
+        is_any && self.has_idle()
+    }
+
+    /// The link whose keeper is to look from now on, unless one does.
+    pub(super) fn appoint_looker(&mut self) -> Option<Arc<Link>> {
+        if self.looker.is_some() || !self.needs_look() {
+            return None;
+        }
+        let index = *self.idle.last()?;
+        self.looker = Some(index);
+        self.slots[index].link.clone()
+    }
+
     /// Whether a worker that has something to do has ended nothing for a while. One that has not begun
     /// with it waits for a processor, as others would.
     pub(super) fn is_stalled(&self, index: usize, now: Instant) -> bool {
         let slot = &self.slots[index];
         let begun = slot.link.as_ref().and_then(|link| link.begun());
-        now.saturating_duration_since(slot.mark) >= STALLED
-            && begun == self.life.hand(index).map(|hand| hand.call)
+        let has_begun = begun == self.life.hand(index).map(|hand| hand.call);
+        let silent = now.saturating_duration_since(slot.mark);
+        silent >= STALLED && has_begun || silent >= STOPPED
     }
 
     fn is_quick(&self, index: usize, now: Instant) -> bool {
@@ -170,6 +191,10 @@ impl Core {
         }
         if state.life.hand(index).is_none() {
             self.has_nothing(state, index, Instant::now());
+            // The last one to get something: it did not begin with what it had.
+            if state.idle.pop_if(|last| *last == index).is_some() {
+                state.idle.insert(0, index);
+            }
         }
         (Some(begun), count)
     }
@@ -189,7 +214,8 @@ impl Core {
         let mut now = None;
         while state.life.has_waiting() {
             let has_idle = state.has_idle();
-            let (count, next) = state.quick_pace().map_or((0, None), |pace| {
+            let pace = self.has_rings().then(|| state.quick_pace()).flatten();
+            let (count, next) = pace.map_or((0, None), |pace| {
                 let now = *now.get_or_insert_with(Instant::now);
                 state.quick_ones(self.processors, pace, now)
             });
@@ -239,7 +265,8 @@ impl Core {
             ..CallHead::default()
         };
         let call = hand.piece.call(head);
-        slot.is_light = is_light(&hand.job, &hand.piece, count);
+        // There may be as many void ones in the ring of one that has nothing.
+        slot.is_light = is_light(&hand.job, &hand.piece, count) && link.takes_more();
         if slot.is_light {
             link.call_lightly(call);
             if !aftermath.wakes.iter().any(|one| Arc::ptr_eq(one, &link)) {

@@ -107,7 +107,8 @@ impl<R> Process<R> {
             due,
             carrier,
         } = spec.launch()?;
-        let has_handles = handles.is_some();
+        // What goes over the connection has a thread of its own that waits for it.
+        let needs_thread = handles.is_some() || call.is_large();
         link.call(call, handles.clone());
         let line = Line {
             link,
@@ -126,7 +127,7 @@ impl<R> Process<R> {
             }),
             ready: Condvar::new(),
         });
-        run.attend_to(line, has_handles).map_err(|error| {
+        run.attend_to(line, needs_thread).map_err(|error| {
             run.child.kill();
             run.child.wait();
             let message = format!("`{}` could not be started: {error}", run.child.info().name);

@@ -35,6 +35,9 @@ pub struct Encoder {
 /// Memory that an item was written in that lies apart is kept for the next one up to this size.
 const KEPT_BYTES: usize = 64 << 10;
 
+/// Results that `serde` writes lie apart from so many bytes on.
+const RESULT_BYTES: usize = 1 << 20;
+
 /// Of strings in a value, so many lie apart at most.
 const MOST_BULKS: usize = 8;
 
@@ -129,11 +132,21 @@ impl Encoder {
             self.end_item_with_handles()?;
         }
         let item_bytes = self.bytes.len() - self.item_start;
-        if item_bytes >= BULK_BYTES && self.bulk != BulkPlace::Within && !has_parcels {
+        if item_bytes >= self.least_apart() && !has_parcels {
             self.put_item_apart();
         }
         self.item_start = self.bytes.len();
         Ok(())
+    }
+
+    /// From how many bytes on what `serde` writes lies apart. Each result that nobody has taken holds
+    /// a descriptor then.
+    fn least_apart(&self) -> usize {
+        match self.bulk {
+            BulkPlace::Within => usize::MAX,
+            BulkPlace::Kept => BULK_BYTES,
+            BulkPlace::Given => RESULT_BYTES,
+        }
     }
 
     /// Without memory for that it stays.
@@ -505,15 +518,18 @@ impl<'e> ser::Serializer for &'e mut Encoder {
     }
 
     fn serialize_str(self, value: &str) -> Result<(), EncodeError> {
-        self.serialize_bytes(value.as_bytes())
+        // Each one apart takes a descriptor.
+        let has_few = self.departure.cargo.bulks.len() < MOST_BULKS;
+        match has_few && value.len() >= self.least_apart() {
+            true => self.numbers(value.as_bytes()),
+            false => self.plain(value.as_bytes()),
+        }
+        Ok(())
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<(), EncodeError> {
-        // Each one apart takes a descriptor.
-        match self.departure.cargo.bulks.len() < MOST_BULKS {
-            true => self.numbers(value),
-            false => self.plain(value),
-        }
+        // They may be read as a sequence.
+        self.plain(value);
         Ok(())
     }
 
