@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Event, Events, Link, Record, Reply};
 use crate::os;
 use crate::registry::Function;
+use crate::shm::bulk::Bulk;
+use crate::shm::lease::Loan;
 use crate::wire::{DecodeError, Decoder, Handles};
 
 /// The number of the one call that a process of its own runs.
@@ -79,9 +81,11 @@ struct State {
 struct Line {
     link: Link,
     events: Events,
-    /// The arguments. Parts of arrays count as sent until the call has ended, and the process reads what
-    /// lies apart where it is.
-    _handles: Option<Arc<Handles>>,
+    /// Parts of arrays count as sent until the call has ended; of the rest, who is called alone says how
+    /// long it has it.
+    _loans: Option<Arc<Vec<Loan>>>,
+    /// The process reads what lies apart where it is.
+    _bulks: Option<Arc<Vec<Bulk>>>,
     _carrier: OwnedFd,
 }
 
@@ -109,11 +113,14 @@ impl<R> Process<R> {
         } = spec.launch()?;
         // What goes over the connection has a thread of its own that waits for it.
         let needs_thread = handles.is_some() || call.is_large();
-        link.call(call, handles.clone());
+        let loans = handles.as_ref().map(|handles| Arc::clone(handles.loans()));
+        let bulks = handles.as_ref().map(|handles| Arc::clone(handles.bulks()));
+        link.call(call, handles);
         let line = Line {
             link,
             events,
-            _handles: handles,
+            _loans: loans,
+            _bulks: bulks,
             _carrier: carrier,
         };
         let run = Arc::new(Run {
