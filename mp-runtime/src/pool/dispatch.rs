@@ -135,7 +135,13 @@ impl State {
     fn is_quick(&self, index: usize, now: Instant) -> bool {
         let slot = &self.slots[index];
         let is_going_on = slot.has_worker() && !slot.is_doomed && !slot.is_used_up();
-        slot.is_light && is_going_on && self.is_wanted(index) && !self.is_stalled(index, now)
+        let hand = self.life.hand(index);
+        let pace = hand.and_then(|hand| self.pace(hand.job.function_number));
+        slot.is_light
+            && pace.is_some_and(|pace| pace < QUICK_NANOS)
+            && is_going_on
+            && self.is_wanted(index)
+            && !self.is_stalled(index, now)
     }
 
     /// Whether the worker of a slot that is quick gets something more that takes so long for each
