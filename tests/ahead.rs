@@ -71,9 +71,20 @@ fn wait_until_one_waits_at(gate: u32) {
     until(|| STEPS.get().expect("nobody dies with it")[gate as usize] == 1);
 }
 
+/// Has a gate as it was before anybody came to it.
+fn close(gate: u32) {
+    let forgotten = STEPS.update(|steps| steps[gate as usize] = 0);
+    forgotten.expect("nobody dies with it");
+    set_open(gate, false);
+}
+
 fn open(gate: u32) {
-    let opened = IS_OPEN.update(|are_open| are_open[gate as usize] = true);
-    opened.expect("nobody dies with it");
+    set_open(gate, true);
+}
+
+fn set_open(gate: u32, is_open: bool) {
+    let set = IS_OPEN.update(|are_open| are_open[gate as usize] = is_open);
+    set.expect("nobody dies with it");
 }
 
 #[mp::test]
@@ -100,11 +111,7 @@ fn what_ended_before_a_long_call_is_told_while_that_runs() {
     within(LIMIT, || {
         let pool = pool(1);
         for _ in 0..30 {
-            STEPS
-                .update(|steps| steps[TOLD as usize] = 0)
-                .expect("nobody dies with it");
-            let closed = IS_OPEN.update(|are_open| are_open[TOLD as usize] = false);
-            closed.expect("nobody dies with it");
+            close(TOLD);
             let (told, results) = mpsc::channel();
             for number in 0..50 {
                 let told = told.clone();
@@ -133,11 +140,7 @@ fn short_calls_run_while_those_that_were_short_before_are_not() {
             let blocked = mp::cpu_count() as u32;
             let pool = pool_of(backend, blocked as usize + 2);
             for _ in 0..5 {
-                STEPS
-                    .update(|steps| steps[BLOCKED as usize] = 0)
-                    .expect("nobody dies with it");
-                let closed = IS_OPEN.update(|are_open| are_open[BLOCKED as usize] = false);
-                closed.expect("nobody dies with it");
+                close(BLOCKED);
                 // Nothing is done meanwhile that could be noticed.
                 let long: Vec<_> = (0..blocked).map(|n| submit(&pool, n, BLOCKED)).collect();
                 let (told, results) = mpsc::channel();

@@ -109,11 +109,10 @@ impl<'b> Decoder<'b> {
     fn bytes_apart(&mut self, length: u64) -> Result<&'b [u8], DecodeError> {
         let count = fit(length & !APART)?;
         let number = self.u32()? as usize;
-        let bulk = match self.apart {
-            Apart::Trusted(bulks) => bulks.get(number),
-            Apart::Nothing | Apart::Foreign(_) => None,
-        };
-        bulk.and_then(|bulk| bulk.lend(count)).ok_or_else(no_bulk)
+        match self.apart {
+            Apart::Trusted(bulks) => lend(bulks, number, count),
+            Apart::Nothing | Apart::Foreign(_) => Err(no_bulk()),
+        }
     }
 
     /// Borrows a string in place.
@@ -157,10 +156,7 @@ impl<'b> Decoder<'b> {
         let (Apart::Trusted(bulks) | Apart::Foreign(bulks)) = self.apart else {
             return Err(no_bulk());
         };
-        let bulk = bulks.get(number).ok_or_else(no_bulk)?;
-        let read = bulk.read(count);
-        read.map_err(|error| DecodeError::new(format!("there is no memory for it: {error}")))?
-            .ok_or_else(no_bulk)
+        copy(bulks, number, count)
     }
 
     #[inline]
@@ -203,12 +199,30 @@ impl<'b> Decoder<'b> {
     }
 }
 
+/// The bytes of what lies apart, where who made it is trusted not to write there.
+pub(super) fn lend(bulks: &[Bulk], number: usize, count: usize) -> Result<&[u8], DecodeError> {
+    let bulk = bulks.get(number).ok_or_else(no_bulk)?;
+    bulk.lend(count).ok_or_else(no_bulk)
+}
+
+/// A copy of what lies apart; who made it may still write there.
+pub(super) fn copy<T: AnyBitPattern>(
+    bulks: &[Bulk],
+    number: usize,
+    count: usize,
+) -> Result<Vec<T>, DecodeError> {
+    let bulk = bulks.get(number).ok_or_else(no_bulk)?;
+    let read = bulk.read(count);
+    read.map_err(|error| DecodeError::new(format!("there is no memory for it: {error}")))?
+        .ok_or_else(no_bulk)
+}
+
 fn not_utf8(error: Utf8Error) -> DecodeError {
     DecodeError::new(format!("a string is not UTF-8: {error}"))
 }
 
 #[inline]
-fn fit(length: u64) -> Result<usize, DecodeError> {
+pub(super) fn fit(length: u64) -> Result<usize, DecodeError> {
     usize::try_from(length)
         .map_err(|_| DecodeError::new(format!("a length of {length} does not fit")))
 }

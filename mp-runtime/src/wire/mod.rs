@@ -141,10 +141,7 @@ pub(crate) fn decode<'b, T>(
 /// The item that a stub stands for, where who made it is trusted not to write there.
 #[cold]
 fn lent(stub: Stub, bulks: &[Bulk]) -> Result<&[u8], DecodeError> {
-    let bulk = bulks.get(stub.bulk as usize);
-    let count = usize::try_from(stub.bytes).ok();
-    let item = bulk.zip(count).and_then(|(bulk, count)| bulk.lend(count));
-    item.ok_or_else(|| DecodeError::new("what lies apart from it is missing"))
+    decoder::lend(bulks, stub.bulk as usize, decoder::fit(stub.bytes)?)
 }
 
 /// A copy of the item that the bytes of one stand for, if they do; who made it may still write there.
@@ -155,11 +152,5 @@ pub(crate) fn copied(item: &[u8], bulks: &[Bulk]) -> Option<Result<Vec<u8>, Deco
 
 #[cold]
 fn copy(stub: Stub, bulks: &[Bulk]) -> Result<Vec<u8>, DecodeError> {
-    let missing = || DecodeError::new("what lies apart from it is missing");
-    let bulk = bulks.get(stub.bulk as usize).ok_or_else(missing)?;
-    let count = usize::try_from(stub.bytes).map_err(|_| missing())?;
-    let copied = bulk.read(count);
-    copied
-        .map_err(|error| DecodeError::new(format!("there is no memory for it: {error}")))?
-        .ok_or_else(missing)
+    decoder::copy(bulks, stub.bulk as usize, decoder::fit(stub.bytes)?)
 }
