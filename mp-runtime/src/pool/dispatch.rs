@@ -126,10 +126,13 @@ impl State {
     /// with it waits for a processor, as others would.
     pub(super) fn is_stalled(&self, index: usize, now: Instant) -> bool {
         let slot = &self.slots[index];
-        let begun = slot.link.as_ref().and_then(|link| link.begun());
-        let has_begun = begun == self.life.hand(index).map(|hand| hand.call);
         let silent = now.saturating_duration_since(slot.mark);
-        silent >= STALLED && has_begun || silent >= STOPPED
+        // Looking what it has begun takes a line of the cache from it.
+        let has_begun = || {
+            let begun = slot.link.as_ref().and_then(|link| link.begun());
+            begun == self.life.hand(index).map(|hand| hand.call)
+        };
+        silent >= STALLED && (silent >= STOPPED || has_begun())
     }
 
     fn is_quick(&self, index: usize, now: Instant) -> bool {
