@@ -24,6 +24,11 @@ impl<T> Few<T> {
         self.more.last().or(self.first.as_ref())
     }
 
+    /// The first one, if there is no other.
+    pub(crate) fn only(&self) -> Option<&T> {
+        self.first.as_ref().filter(|_| self.more.is_empty())
+    }
+
     pub(crate) fn first(&self) -> Option<&T> {
         self.first.as_ref()
     }

@@ -8,7 +8,7 @@
 //! | `ROOM_BELL` | both | the bell of a worker that waits for room in it |
 //! | `DOWN_TAIL`, `DOWN_HEAD` | parent, worker | the ring of calls |
 //! | `DOWN_BELL` | both | the bell of a worker that waits for a call |
-//! | `CLAIM` | both | which calls have been begun, and which are void; see [`Claim`] |
+//! | `CLAIM` | both | which items have been begun, and which are void; see [`Claim`] |
 //! | `RUNNING` | worker | the call and the place in it of the item that it began last |
 //! | `STARTED` | worker | when it began, nanoseconds of the monotonic clock; 0 where nobody asks, or none is running |
 //! | `CANCELLED` | parent | the call whose further items shall not run |
@@ -81,6 +81,13 @@ pub(crate) struct Running {
     pub(crate) elapsed: Option<Duration>,
 }
 
+impl Running {
+    /// The number of the item.
+    pub(crate) fn item(&self) -> u32 {
+        self.call.wrapping_add(self.place as u32)
+    }
+}
+
 /// How long items took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pace {
@@ -97,29 +104,30 @@ impl Pace {
     }
 }
 
-/// Which calls have been begun, and which are void.
+/// Which items have been begun, and which are void.
 ///
-/// Calls of a link are numbered, from 1 on, in the order in which they are sent, and begun in that
-/// order. The word has two numbers, `begun` and `void`, each for itself and all before it. A worker
-/// begins a call by raising `begun` to its number, unless that is void; the parent takes back all
-/// that were not begun by raising `void` to the last number it has sent. Each is one
-/// compare-and-swap of the same word, so a call is begun or taken back, and never both.
+/// Items of a link are numbered, from 1 on, in the order in which they are sent, and begun in that
+/// order; the number of a call is that of its first item. The word has two numbers, `begun` and
+/// `void`, each for itself and all before it. A worker begins an item by raising `begun` to its
+/// number, unless that is void; the parent takes back all that were not begun by raising `void` to
+/// the last number it has sent. Each is one compare-and-swap of the same word, so an item is begun or
+/// taken back, and never both. Of a call that is not *divisible* the first item stands for all.
 ///
 /// The worker raises `void` along, so that the two are never far apart when numbers begin again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim<'w>(pub(super) &'w AtomicU64);
 
 impl Claim<'_> {
-    /// Begins a call, unless it was taken back.
+    /// Begins an item, unless it was taken back.
     #[inline]
-    pub(super) fn begin(self, call: u32) -> bool {
+    pub(super) fn begin(self, item: u32) -> bool {
         let mut word = self.0.load(Ordering::Acquire);
         loop {
             let void = word as u32;
-            if call.wrapping_sub(void).cast_signed() <= 0 {
+            if item.wrapping_sub(void).cast_signed() <= 0 {
                 return false;
             }
-            let begun = u64::from(call) << 32 | u64::from(call.wrapping_sub(1));
+            let begun = u64::from(item) << 32 | u64::from(item.wrapping_sub(1));
             match self
                 .0
                 .compare_exchange_weak(word, begun, Ordering::AcqRel, Ordering::Acquire)
@@ -130,12 +138,12 @@ impl Claim<'_> {
         }
     }
 
-    /// The number of the last call that was begun.
+    /// The number of the last item that was begun.
     pub(super) fn begun(self) -> u32 {
         (self.0.load(Ordering::Relaxed) >> 32) as u32
     }
 
-    /// Takes back what was not begun up to the call `last`; gives the number of the last that was.
+    /// Takes back what was not begun up to the item `last`; gives the number of the last that was.
     pub(super) fn take_back(self, last: u32) -> u32 {
         let mut word = self.0.load(Ordering::Acquire);
         loop {

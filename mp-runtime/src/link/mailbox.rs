@@ -30,7 +30,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ pub(crate) fn open() -> (Link, Events, WorkerEnd, Hold) {
     };
     let caller = Caller {
         mailbox: Arc::clone(&mailbox),
-        last_call: AtomicU32::new(0),
+        last_item: AtomicU32::new(0),
     };
     (
         Link::from(caller),
@@ -163,17 +163,11 @@ impl State {
 #[derive(Debug)]
 pub(super) struct Caller {
     mailbox: Arc<Mailbox>,
-    /// The number of the last call.
-    last_call: AtomicU32,
+    /// The number of the last item.
+    pub(super) last_item: AtomicU32,
 }
 
 impl Caller {
-    pub(super) fn next_number(&self) -> u32 {
-        self.last_call
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_add(1)
-    }
-
     pub(super) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
         let mut state = self.mailbox.state();
         let unused = match state.end {

@@ -36,6 +36,8 @@ pub(super) const FAREWELL: u8 = 3;
 const IS_TIMED: u32 = 1;
 /// A flag of a call: it is that of an initializer.
 const IS_INITIALIZER: u32 = 2;
+/// A flag of a call: each of its items can be taken back.
+const IS_DIVISIBLE: u32 = 8;
 /// A flag of a call: the arguments of its items have so many bytes each as the last word of the head
 /// says, and no table tells where they end.
 const IS_EVEN: u32 = 4;
@@ -45,7 +47,7 @@ const IS_EVEN: u32 = 4;
 pub(crate) struct CallHead {
     /// The function's number.
     pub(crate) function: u32,
-    /// Its own, among the calls of its link.
+    /// That of its first item, among the items of its link; the others follow.
     pub(crate) number: u32,
     /// How many items it has.
     pub(crate) count: u32,
@@ -53,6 +55,8 @@ pub(crate) struct CallHead {
     pub(crate) is_timed: bool,
     /// An `Err` that the function returns is a failure.
     pub(crate) is_initializer: bool,
+    /// Each of its items is begun for itself, and can be taken back before.
+    pub(crate) is_divisible: bool,
 }
 
 const HEAD_BYTES: usize = 20;
@@ -121,25 +125,7 @@ impl Call {
 
     /// What stands before its arguments: the head, and where they end.
     pub(super) fn table(&self) -> ([u8; HEAD_BYTES], &[u8]) {
-        let CallHead {
-            function,
-            number,
-            count,
-            is_timed,
-            is_initializer,
-        } = self.head;
-        let timed = if is_timed { IS_TIMED } else { 0 };
-        let initializer = if is_initializer { IS_INITIALIZER } else { 0 };
-        let (even, ends, word) = match self.args.table(self.items.clone()) {
-            Table::Even(bytes) => (IS_EVEN, &[][..], bytes),
-            Table::Ends(ends, start) => (0, ends, start),
-        };
-        let words = [function, number, timed | initializer | even, count, word];
-        let mut head = [0; HEAD_BYTES];
-        for (place, word) in head.as_chunks_mut().0.iter_mut().zip(words) {
-            *place = word.to_le_bytes();
-        }
-        (head, ends)
+        table(self.head, self.args.table(self.items.clone()))
     }
 
     /// How many bytes it has.
@@ -161,6 +147,32 @@ impl Call {
         let table = self.args.table(self.items.clone());
         Parts::new(self.head.count, table, self.args())
     }
+}
+
+/// What stands before the arguments of a call: its head, and where they end.
+pub(super) fn table(head: CallHead, table: Table<'_>) -> ([u8; HEAD_BYTES], &[u8]) {
+    let CallHead {
+        function,
+        number,
+        count,
+        is_timed,
+        is_initializer,
+        is_divisible,
+    } = head;
+    let flag = |is_set, flag| if is_set { flag } else { 0 };
+    let flags = flag(is_timed, IS_TIMED)
+        | flag(is_initializer, IS_INITIALIZER)
+        | flag(is_divisible, IS_DIVISIBLE);
+    let (even, ends, word) = match table {
+        Table::Even(bytes) => (IS_EVEN, &[][..], bytes),
+        Table::Ends(ends, start) => (0, ends, start),
+    };
+    let mut bytes = [0; HEAD_BYTES];
+    let words = [function, number, flags | even, count, word];
+    for (place, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_le_bytes();
+    }
+    (bytes, ends)
 }
 
 /// The arguments of the items of a call that came, one after the other. Where a table makes no sense
@@ -243,6 +255,7 @@ pub(super) fn read_call(bytes: &[u8]) -> Result<(CallHead, Parts<'_>), DecodeErr
         count,
         is_timed: flags & IS_TIMED != 0,
         is_initializer: flags & IS_INITIALIZER != 0,
+        is_divisible: flags & IS_DIVISIBLE != 0,
     };
     Ok((head, Parts::new(count, table, args)))
 }
@@ -365,6 +378,24 @@ impl Run {
             at: record.payload.start.saturating_sub(RECORD_HEAD_BYTES),
             payload: record.payload,
         }
+    }
+
+    /// Takes the first of several records off, as many as that, if there are more.
+    pub(crate) fn split_front(&mut self, count: usize, bundle: &Bundle) -> Option<Run> {
+        self.count = self.count.checked_sub(count).filter(|left| *left > 0)?;
+        let front = Run {
+            count,
+            is_last: false,
+            ..self.clone()
+        };
+        let open = bundle.open();
+        let mut at = self.at;
+        for _ in 0..count {
+            at = open.payload_at(at).1;
+        }
+        let (payload, next) = open.payload_at(at);
+        (self.at, self.payload) = (at, next - payload.len()..next);
+        Some(front)
     }
 }
 

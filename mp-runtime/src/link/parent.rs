@@ -13,7 +13,7 @@ use super::bell::Sleeper;
 use super::handshake::Connection;
 use super::lanes::{Arrival, Lanes, Pace, Running};
 use super::mailbox::{self, Caller};
-use super::message::{self, Bundle, Call, Record, Report, StandIn, Status};
+use super::message::{self, Bundle, Call, CallHead, Record, Report, StandIn, Status, Table};
 use super::ring::{DownWriter, UpReader};
 use super::worker::FLUSH_INTERVAL;
 use crate::os::crowd::{self, is_crowded};
@@ -56,8 +56,8 @@ enum Source {
 pub(super) struct Duct {
     lanes: Lanes,
     writer: Mutex<DownWriter>,
-    /// The number of the last call.
-    last_call: AtomicU32,
+    /// The number of the last item.
+    last_item: AtomicU32,
     receiver: Mutex<Receiver>,
     connection: Connection,
     pidfd: Arc<PidFd>,
@@ -196,7 +196,7 @@ pub(crate) fn open(
     };
     let duct = Arc::new(Duct {
         writer: Mutex::new(lanes.down_writer()),
-        last_call: AtomicU32::new(0),
+        last_item: AtomicU32::new(0),
         receiver: Mutex::new(receiver),
         connection,
         pidfd,
@@ -255,11 +255,12 @@ impl Link {
         }
     }
 
-    /// The number of the call that is sent next. Who asks sends it, and before anybody asks again.
-    pub(crate) fn next_number(&self) -> u32 {
+    /// The number of the call of so many items that is sent next. Who asks sends it, and before
+    /// anybody asks again.
+    pub(crate) fn next_number(&self, count: usize) -> u32 {
         match &self.0 {
-            Way::Process(duct) => duct.next_number(),
-            Way::Thread(thread) => thread.next_number(),
+            Way::Process(duct) => next_number(&duct.last_item, count),
+            Way::Thread(thread) => next_number(&thread.last_item, count),
         }
     }
 
@@ -281,12 +282,13 @@ impl Link {
         }
     }
 
-    /// Puts in a light call; the worker may sleep until it is [woken](Link::wake). It may have other
-    /// light calls.
-    pub(crate) fn call_lightly(&self, call: Call) {
-        match &self.0 {
-            Way::Process(duct) => duct.put_call(&call),
-            Way::Thread(thread) => thread.call(call, None),
+    /// Puts in a light call for a worker that [takes more](Link::takes_more): what it is about, where
+    /// the arguments of its items end, and those. The worker may sleep until it is
+    /// [woken](Link::wake), and may have other light calls.
+    pub(crate) fn call_lightly(&self, head: CallHead, table: Table<'_>, args: &[u8]) {
+        if let Way::Process(duct) = &self.0 {
+            let (head, ends) = message::table(head, table);
+            duct.put(message::CALL, &[&head, ends, args]);
         }
     }
 
@@ -298,19 +300,20 @@ impl Link {
         }
     }
 
-    /// Takes back all calls that the worker has not begun; gives the number of the last one that it
-    /// has.
+    /// Takes back all items that the worker has not begun, but for those of calls that are not
+    /// divisible, which go as the first of them does; gives the number of the last one that it has.
     pub(crate) fn take_back(&self) -> Option<u32> {
         match &self.0 {
             Way::Process(duct) => {
-                let last = duct.last_call.load(Ordering::Relaxed);
+                let last = duct.last_item.load(Ordering::Relaxed);
                 Some(duct.lanes.claim().take_back(last))
             }
             Way::Thread(_) => None,
         }
     }
 
-    /// The number of the last call that the worker has begun, if that is known.
+    /// The number of the last item that the worker has begun, if that is known: the first one, of a call
+    /// that is not divisible.
     pub(crate) fn begun(&self) -> Option<u32> {
         match &self.0 {
             Way::Process(duct) => Some(duct.lanes.claim().begun()),
@@ -458,15 +461,17 @@ impl Drop for Link {
     }
 }
 
-impl Duct {
-    fn next_number(&self) -> u32 {
-        let last = self.last_call.load(Ordering::Relaxed);
-        // 0 is none.
-        let next = last.wrapping_add(1).max(1);
-        self.last_call.store(next, Ordering::Relaxed);
-        next
-    }
+/// Counts so many items, of a call; gives the number of the first.
+fn next_number(last_item: &AtomicU32, count: usize) -> u32 {
+    let count = u32::try_from(count).unwrap_or(u32::MAX >> 1).max(1);
+    let last = last_item.load(Ordering::Relaxed);
+    // 0 is none.
+    let end = last.checked_add(count).unwrap_or(count);
+    last_item.store(end, Ordering::Relaxed);
+    end - count + 1
+}
 
+impl Duct {
     fn writer(&self) -> MutexGuard<'_, DownWriter> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

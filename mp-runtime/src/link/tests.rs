@@ -133,7 +133,7 @@ fn head(function: u32, number: u32) -> CallHead {
 fn a_mailbox_stays_as_it_was_when_its_worker_was_let_go_of() {
     for is_running in [false, true] {
         let (link, events, mut end, hold) = open_in_process();
-        let number = link.next_number();
+        let number = link.next_number(3);
         let head = head(7, number);
         let args = Listed::new(b"abc".to_vec(), 0, &[1, 2, 3]);
         link.call(Call::new(head, Arc::new(args), 0..3), None);

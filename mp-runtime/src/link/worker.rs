@@ -329,7 +329,11 @@ impl OfProcess {
 
     #[inline]
     fn begin(&self, call: CallHead, place: u32) -> bool {
-        let go = !self.lanes.is_cancelled(call.number);
+        let go = match call.is_divisible {
+            // The first was begun with the call.
+            true => place == 0 || self.lanes.claim().begin(call.number.wrapping_add(place)),
+            false => !self.lanes.is_cancelled(call.number),
+        };
         if go {
             self.lanes.begin(call.number, place, call.is_timed);
         }
@@ -440,7 +444,8 @@ impl OfProcess {
         if let Body::Framed(frame) = chunk.body {
             self.reader.pass(frame);
         }
-        if is_cut_short {
+        // What was left out of a divisible one the parent knows, since it has taken it back.
+        if is_cut_short && !head.is_divisible {
             self.put(Some(Status::CutShort), true, &[]);
         }
         // The end of one of many short calls is told as that of one of many items is.

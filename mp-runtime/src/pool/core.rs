@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attendance::Attendants;
 use super::callbacks::Callbacks;
-use super::dispatch::may_run;
+use super::dispatch::{Packer, may_run};
 use super::initializer::Initializer;
 use super::job::{Arrived, Job};
 use super::life::{Ended, Life};
@@ -118,6 +118,7 @@ pub(super) struct State {
     pub(super) paces: Vec<u32>,
     /// How many workers there shall be: those of the slots before this one.
     pub(super) target: usize,
+    pub(super) packer: Packer,
 
     /// Slots whose thread has not ended.
     pub(super) live_slots: usize,
@@ -197,6 +198,7 @@ impl Core {
                 looker: None,
                 paces: Vec::new(),
                 target: 0,
+                packer: Packer::default(),
                 live_slots: 0,
                 feeds: 0,
                 lazy_feeds: 0,
@@ -373,8 +375,8 @@ impl Core {
         if !is_enough && !state.life.has_waiting() && state.has_idle() {
             // As `settle` would, without a queue for one.
             if let Some(index) = state.idle.pop() {
-                let chunk = Some((Arc::clone(job), piece));
-                self.give(&mut state, index, chunk, &mut aftermath);
+                let chunk = (Arc::clone(job), piece);
+                self.give(&mut state, index, chunk.into(), &mut aftermath);
             }
         } else {
             state.life.enqueue(job, piece);
@@ -470,11 +472,11 @@ impl Core {
         let mut state = self.state();
         let begun = self.reclaim_all_of(&mut state, job);
         let (ended, left) = state.life.abandon(job, &self.not_wanted(job));
-        for (slot, call) in left {
+        for (slot, items) in left {
             if let Some(link) = &state.slots[slot].link
-                && may_run(&begun, slot, call)
+                && may_run(&begun, slot, items)
             {
-                link.cancel(call);
+                link.cancel(items.first);
             }
         }
         self.settle(state, ended.into());
@@ -490,8 +492,8 @@ impl Core {
         let begun = self.reclaim_all_of(&mut state, job);
         let (ended, doomed) = state.life.cancel(job, &self.not_wanted(job));
         let any = ended.counts() != (0, 0) || !doomed.is_empty();
-        for (slot, call) in doomed {
-            if may_run(&begun, slot, call) {
+        for (slot, items) in doomed {
+            if may_run(&begun, slot, items) {
                 state.slots[slot].kill();
             }
         }

@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core, Dispatch, State};
 use super::job::{Job, QUICK_NANOS};
+use super::life::Numbers;
 use super::segment::Piece;
-use crate::link::{CallHead, LIGHT_BYTES, Link};
+use crate::few::Few;
+use crate::link::{Args as _, CallHead, LIGHT_BYTES, Link, Table};
 
 /// A worker has no more calls than take so long together, ...
 pub(super) const AHEAD_NANOS: u32 = 200_000;
@@ -24,6 +26,8 @@ const MOST_AHEAD: usize = 256;
 const STALLED: Duration = Duration::from_millis(5);
 /// And after so long also if it has not begun: it is stopped, or lies.
 const STOPPED: Duration = STALLED.saturating_mul(20);
+/// Of few items that wait a worker gets no less than take so long together.
+const FEW_NANOS: u32 = 10_000;
 /// A light chunk has no more items.
 pub(super) const LIGHT_ITEMS: usize = 1024;
 
@@ -130,7 +134,8 @@ impl State {
         // Looking what it has begun takes a line of the cache from it.
         let has_begun = || {
             let begun = slot.link.as_ref().and_then(|link| link.begun());
-            begun == self.life.hand(index).map(|hand| hand.call)
+            let hand = self.life.hand(index);
+            begun.is_none_or(|begun| hand.is_some_and(|hand| hand.has_begun(begun)))
         };
         silent >= STALLED && (silent >= STOPPED || has_begun())
     }
@@ -155,11 +160,16 @@ impl State {
             return false;
         };
         let slot = &self.slots[index];
-        let most = (AHEAD_NANOS / pace.max(before)) as usize;
-        slot.item_count < most
+        // When it is through with half of it, so that it gets much at once.
+        slot.item_count <= most_ahead(pace.max(before)) / 2
             && self.life.hand_count(index) < MOST_AHEAD
             && slot.link.as_ref().is_some_and(|link| link.takes_more())
     }
+}
+
+/// How many items a worker has at most that take so long each.
+fn most_ahead(pace: u32) -> usize {
+    (AHEAD_NANOS / pace.max(1)) as usize
 }
 
 /// Whether a worker may have a chunk among others.
@@ -174,19 +184,19 @@ fn is_light(job: &Job, piece: &Piece, size: usize) -> bool {
 
 impl Core {
     /// Takes back what workers have that have something of this job, and have not begun. Gives the
-    /// last call that each of them has begun, where that is known: only that can be running, and
+    /// last item that each of them has begun, where that is known: only that can be running, and
     /// nothing else can be when it has ended.
     pub(super) fn reclaim_all_of(&self, state: &mut State, job: &Arc<Job>) -> Vec<(usize, u32)> {
         let mut begun = Vec::new();
         for slot in state.busy.clone() {
             if state.slots[slot].is_light && state.life.has_of(slot, job) {
-                begun.extend(self.reclaim(state, slot).0.map(|call| (slot, call)));
+                begun.extend(self.reclaim(state, slot).0.map(|item| (slot, item)));
             }
         }
         begun
     }
 
-    /// Takes back what a worker has not begun of what it has. Gives the last call it has begun, and
+    /// Takes back what a worker has not begun of what it has. Gives the last item it has begun, and
     /// how many items wait again.
     pub(super) fn reclaim(&self, state: &mut State, index: usize) -> (Option<u32>, usize) {
         let slot = &mut state.slots[index];
@@ -233,51 +243,78 @@ impl Core {
                 true => next,
                 false => state.idle.pop(),
             };
-            match next {
-                Some(index) => self.give(state, index, None, aftermath),
-                None => return,
-            }
+            let Some(index) = next else { return };
+            let chunks = match pace {
+                Some(pace) => self.take_quick(state, index, pace),
+                None => {
+                    let most = state.slots[index].tasks_left.unwrap_or(usize::MAX);
+                    state.life.next(state.target, most).into_iter().collect()
+                }
+            };
+            self.give(state, index, chunks, aftermath);
         }
     }
 
-    /// Gives a worker a chunk, the next one or this.
+    /// Takes quick items for a worker that take so long each: a fair part of what waits, of one
+    /// function, as much as goes into a light call.
+    fn take_quick(&self, state: &mut State, index: usize, pace: u32) -> Chunks {
+        let slot = &state.slots[index];
+        let waiting = state.life.waiting_count();
+        let workers = state.target.clamp(1, self.processors);
+        let few = waiting.div_ceil(workers).min((FEW_NANOS / pace) as usize);
+        let mut left = (waiting / (2 * workers))
+            .max(few)
+            .min(most_ahead(pace).saturating_sub(slot.item_count))
+            .min(slot.tasks_left.unwrap_or(usize::MAX))
+            .clamp(1, LIGHT_ITEMS);
+        let mut bytes_left = LIGHT_BYTES;
+        let mut function = None;
+        let mut chunks = Chunks::default();
+        while left > 0
+            && let Some((job, piece, _)) = state.life.next_up(state.target)
+            && *function.get_or_insert(job.function_number) == job.function_number
+            && is_light(job, piece, 1)
+            && piece.front_bytes(1) <= bytes_left
+            && let Some((job, piece)) = state.life.take(left, bytes_left)
+        {
+            left -= piece.range.len();
+            bytes_left -= piece.front_bytes(piece.range.len());
+            chunks.push((job, piece));
+        }
+        chunks
+    }
+
+    /// Gives a worker these chunks as one call: one, or several light ones of the same function.
     pub(super) fn give(
         &self,
         state: &mut State,
         index: usize,
-        chunk: Option<(Arc<Job>, Piece)>,
+        chunks: Chunks,
         aftermath: &mut Aftermath,
     ) {
         let slot = &mut state.slots[index];
-        let Some(link) = slot.link.clone() else {
+        let (Some(link), Some((job, piece))) = (slot.link.clone(), chunks.first()) else {
             return;
         };
-        let most = slot.tasks_left.unwrap_or(usize::MAX);
-        let number = link.next_number();
-        let is_first = state.life.hand(index).is_none();
-        let hand = match chunk {
-            Some((job, piece)) => state.life.hand_out(index, job, piece, number),
-            None => match state.life.assign(index, state.target, most, number) {
-                Some(hand) => hand,
-                None => return,
-            },
-        };
-        let count = hand.piece.range.len();
+        let count = chunks.iter().map(|(_, piece)| piece.range.len()).sum();
         slot.item_count += count;
         if let Some(left) = &mut slot.tasks_left {
             *left = left.saturating_sub(count);
         }
+        // There may be as many void ones in the ring of one that has nothing.
+        slot.is_light = is_light(job, piece, piece.range.len()) && link.takes_more();
+        let is_divisible = slot.is_light;
+        let mut number = link.next_number(count);
         let head = CallHead {
-            function: hand.job.function_number,
+            function: job.function_number,
             number,
-            is_timed: hand.job.timeout.is_some(),
+            count: count as u32,
+            is_timed: job.timeout.is_some(),
+            is_divisible,
             ..CallHead::default()
         };
-        let call = hand.piece.call(head);
-        // There may be as many void ones in the ring of one that has nothing.
-        slot.is_light = is_light(&hand.job, &hand.piece, count) && link.takes_more();
-        if slot.is_light {
-            link.call_lightly(call);
+        if is_divisible {
+            state.packer.call(&link, head, &chunks);
             if !aftermath.wakes.iter().any(|one| Arc::ptr_eq(one, &link)) {
                 aftermath.wakes.push(link);
             }
@@ -285,13 +322,18 @@ impl Core {
             aftermath.calls.push(Dispatch {
                 link,
                 slot: index,
-                call,
-                handles: hand.piece.segment.handles.clone(),
-                timeout: hand.job.timeout,
+                call: piece.call(head),
+                handles: piece.segment.handles.clone(),
+                timeout: job.timeout,
             });
         }
-        if is_first {
+        if state.life.hand(index).is_none() {
             self.has_something(state, index);
+        }
+        for (job, piece) in chunks {
+            let first = number;
+            number = number.wrapping_add(piece.range.len() as u32);
+            state.life.hand_out(index, job, piece, first, is_divisible);
         }
     }
 
@@ -329,8 +371,43 @@ impl Core {
     }
 }
 
-/// Whether a worker may be running a call that it has, given the last one that each has begun.
-pub(super) fn may_run(begun: &[(usize, u32)], slot: usize, call: u32) -> bool {
+/// Whether a worker may be running one of these items that it has, given the last one that each has
+/// begun.
+pub(super) fn may_run(begun: &[(usize, u32)], slot: usize, items: Numbers) -> bool {
     let begun = begun.iter().find(|(other, _)| *other == slot);
-    begun.is_none_or(|(_, begun)| *begun == call)
+    begun.is_none_or(|(_, begun)| items.place_of(*begun).is_some())
+}
+
+/// What is given to a worker at once.
+pub(super) type Chunks = Few<(Arc<Job>, Piece)>;
+
+/// Puts chunks together to one call.
+#[derive(Default)]
+pub(super) struct Packer {
+    args: Vec<u8>,
+    ends: Vec<[u8; 4]>,
+}
+
+impl Packer {
+    /// Sends a light call of these.
+    fn call(&mut self, link: &Link, head: CallHead, chunks: &Chunks) {
+        if let Some((_, piece)) = chunks.only() {
+            let (segment, items) = (&piece.segment, piece.range.clone());
+            return link.call_lightly(head, segment.table(items.clone()), segment.bytes(items));
+        }
+        self.args.clear();
+        self.ends.clear();
+        let mut is_even = true;
+        let mut even = None;
+        for args in chunks.iter().flat_map(|(_, piece)| piece.args()) {
+            is_even &= *even.get_or_insert(args.len()) == args.len();
+            self.args.extend_from_slice(args);
+            self.ends.push((self.args.len() as u32).to_le_bytes());
+        }
+        let table = match is_even {
+            true => Table::Even(even.unwrap_or(0) as u32),
+            false => Table::Ends(self.ends.as_flattened(), 0),
+        };
+        link.call_lightly(head, table, &self.args);
+    }
 }

@@ -94,7 +94,7 @@ impl Initializer {
         link: &Link,
         events: &Events,
     ) -> Result<(), Error> {
-        let call = self.call(link.next_number())?;
+        let call = self.call(link.next_number(1))?;
         link.call(call, self.handles.clone());
         let limit = self.function.timeout.map(|limit| Limit::set(limit, worker));
         let end = wait(events);

@@ -19,9 +19,10 @@
 //!
 //! # Hands
 //!
-//! A chunk that was given to a worker is a *hand* of it. It may have several, which it does in order;
-//! those it has not begun can be taken back (`reclaim`), and wait again as if it had never had
-//! them.
+//! A chunk that was given to a worker is a *hand* of it. It may have several, which it does in order,
+//! and items of hands that are *divisible*, which are numbered one behind the other. What it has not
+//! begun of those can be taken back (`reclaim`), and waits again as if it had never had it. Several
+//! hands may go as one call.
 //!
 //! # Doom
 //!
@@ -139,8 +140,10 @@ pub(super) struct Life {
 /// A chunk that a worker has.
 #[derive(Clone)]
 pub(super) struct Hand {
-    /// The number of its call.
-    pub(super) call: u32,
+    /// That of its first item; the others follow.
+    pub(super) number: u32,
+    /// Each of its items can be taken back, until it has begun; and its call may go on behind it.
+    is_divisible: bool,
     pub(super) job: Arc<Job>,
     pub(super) piece: Piece,
     /// How many of its items, from the front, have ended.
@@ -148,6 +151,21 @@ pub(super) struct Hand {
     doom: Option<Doom>,
     /// Nobody wants what has not begun.
     is_abandoned: bool,
+}
+
+/// Some items of a link, in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Numbers {
+    pub(super) first: u32,
+    count: u32,
+}
+
+impl Numbers {
+    /// The place of an item among them.
+    pub(super) fn place_of(self, item: u32) -> Option<usize> {
+        let place = item.wrapping_sub(self.first);
+        (place < self.count).then_some(place as usize)
+    }
 }
 
 /// Why a worker is being killed.
@@ -197,9 +215,35 @@ impl Hand {
         self.piece.range.len() - self.done
     }
 
-    /// Whether this is what its worker runs.
-    pub(super) fn is_running(&self, running: &Running) -> bool {
-        running.call == self.call
+    /// Its items, by their numbers.
+    pub(super) fn numbers(&self) -> Numbers {
+        Numbers {
+            first: self.number,
+            count: self.piece.range.len() as u32,
+        }
+    }
+
+    /// The place in it of what its worker runs, if that is of it.
+    pub(super) fn place_of(&self, running: &Running) -> Option<usize> {
+        self.numbers().place_of(running.item())
+    }
+
+    /// Whether its worker has begun with what comes next of it, when the last item was this that it has
+    /// begun.
+    pub(super) fn has_begun(&self, begun: u32) -> bool {
+        let place = self.numbers().place_of(begun);
+        place.is_some_and(|place| place >= self.done || !self.is_divisible)
+    }
+
+    /// How many of its items are the worker's to run, if the last item was this that it has begun: it
+    /// may not say the truth.
+    fn begun_items(&self, begun: u32) -> usize {
+        let count = begun.wrapping_sub(self.number).wrapping_add(1);
+        let count = usize::try_from(count.cast_signed()).unwrap_or(0);
+        match count > 0 && !self.is_divisible {
+            true => self.piece.range.len(),
+            false => count.clamp(self.done, self.piece.range.len()),
+        }
     }
 
     /// Whether a death for this reason is on its way, so that records count no more.
@@ -314,33 +358,37 @@ impl Life {
         self.queue.peek(workers)
     }
 
-    /// Gives the worker of `slot`, one of `workers`, a chunk of at most so many items more, as the
-    /// call of this number.
-    pub(super) fn assign(
-        &mut self,
-        slot: usize,
-        workers: usize,
-        most: usize,
-        call: u32,
-    ) -> Option<&Hand> {
-        let (job, piece) = self.queue.next(workers, most)?;
-        Some(self.hand_out(slot, job, piece, call))
+    /// How many items wait.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.queue.item_count()
     }
 
-    /// Gives the worker of `slot` a chunk more that did not wait, as the call of this number.
+    /// Takes the next chunk for one of `workers` workers, of at most so many items, to be handed out.
+    pub(super) fn next(&mut self, workers: usize, most: usize) -> Option<(Arc<Job>, Piece)> {
+        self.queue.next(workers, most)
+    }
+
+    /// Takes a chunk of so many items, or fewer, with at most so many bytes, to be handed out.
+    pub(super) fn take(&mut self, size: usize, most_bytes: usize) -> Option<(Arc<Job>, Piece)> {
+        self.queue.take(size, most_bytes)
+    }
+
+    /// Gives the worker of `slot` a chunk more that waits no more, whose items are numbered from this on.
     pub(super) fn hand_out(
         &mut self,
         slot: usize,
         job: Arc<Job>,
         piece: Piece,
-        call: u32,
+        number: u32,
+        is_divisible: bool,
     ) -> &Hand {
         if self.hands.len() <= slot {
             self.hands.resize_with(slot + 1, VecDeque::new);
         }
         let hands = &mut self.hands[slot];
         hands.push_back(Hand {
-            call,
+            number,
+            is_divisible,
             job,
             piece,
             done: 0,
@@ -350,19 +398,27 @@ impl Life {
         &hands[hands.len() - 1]
     }
 
-    /// The worker of `slot` has begun the call of this number, and will begin none behind it that it
-    /// has: those wait again. Tells how many items they have.
+    /// The worker of `slot` has begun the item of this number, and will begin none behind it that it
+    /// has: those wait again. Tells how many they are.
     pub(super) fn reclaim(&mut self, slot: usize, begun: u32) -> usize {
         let Some(hands) = self.hands.get_mut(slot) else {
             return 0;
         };
         let mut count = 0;
-        let is_behind = |hand: &Hand| hand.call.wrapping_sub(begun).cast_signed() > 0;
-        while hands.back().is_some_and(is_behind)
-            && let Some(hand) = hands.pop_back()
-        {
-            count += hand.piece.range.len();
-            self.queue.push_front(&hand.job, hand.piece);
+        while let Some(hand) = hands.back_mut() {
+            let kept = hand.begun_items(begun);
+            let middle = hand.piece.range.start + kept;
+            let rest = hand.piece.rest(middle);
+            if rest.range.is_empty() {
+                break;
+            }
+            count += rest.range.len();
+            self.queue.push_front(&hand.job, rest);
+            hand.piece.range.end = middle;
+            if hand.left() > 0 {
+                break;
+            }
+            hands.pop_back();
         }
         count
     }
@@ -379,9 +435,10 @@ impl Life {
             progress.nonsense = Some("it answered and was not asked");
             return progress;
         };
-        let mut runs = report.runs.iter().peekable();
+        let mut runs = report.runs.iter().cloned();
+        let mut next = runs.next();
         while let Some(hand) = hands.front_mut()
-            && runs.peek().is_some()
+            && next.is_some()
         {
             if hand.is_broken() {
                 return progress;
@@ -390,19 +447,36 @@ impl Life {
             let mut ended = Ended::of(&hand.job);
             let before = hand.done;
             let mut has_ended = false;
-            while !has_ended && let Some(run) = runs.next() {
+            while !has_ended && let Some(mut run) = next.take() {
+                // What is behind a divisible one may be of the same call.
+                let front = match hand.is_divisible {
+                    true => run.split_front(hand.left(), &report.bundle),
+                    false => None,
+                };
+                let run = match front {
+                    Some(front) => {
+                        next = Some(run);
+                        front
+                    }
+                    None => {
+                        next = runs.next();
+                        run
+                    }
+                };
                 has_ended = run.is_last;
-                if run.status == Status::CutShort {
+                if run.status == Status::CutShort && !hand.is_divisible {
                     // Items are left out only for a job that nobody wants any more.
                     let error = match &hand.doom {
                         Some(Doom::Cancelled(error)) => error.clone(),
                         _ => who.left_out(),
                     };
                     hand.fail(&error, &mut ended.arrived);
-                } else if !hand.take_in(run, report, &who, &mut ended.arrived) {
+                } else if !hand.take_in(&run, report, &who, &mut ended.arrived) {
                     progress.nonsense = Some("it answered more than it was asked");
                 }
-                if has_ended != (hand.left() == 0) {
+                if hand.is_divisible {
+                    has_ended = hand.left() == 0;
+                } else if has_ended != (hand.left() == 0) {
                     progress.nonsense = Some("it was at the end of a call too early, or too late");
                 }
                 if progress.nonsense.is_some() {
@@ -424,7 +498,7 @@ impl Life {
                 return progress;
             }
         }
-        if runs.peek().is_some() {
+        if next.is_some() {
             progress.nonsense = Some("it answered and was not asked");
         }
         progress
@@ -469,14 +543,14 @@ impl Life {
             }
         }
         let who = who(&hand);
-        let running = running.filter(|running| hand.is_running(running));
+        let running = running.and_then(|running| hand.place_of(&running));
         let has_begun = running.is_some() || hand.done > 0;
         let mut ended = Ended::of(&hand.job);
         if let Some(Doom::Cancelled(error)) = &hand.doom {
             let error = error.clone();
             hand.fail(&error, &mut ended.arrived);
         } else if let Some(number) = hand.next_number() {
-            let was_running = running.is_some_and(|running| running.place == hand.done);
+            let was_running = running == Some(hand.done);
             let (failed, again) = divide(&hand, number, was_running);
             if failed {
                 let who = who.of(hand.job.is_mapped.then_some(number));
@@ -502,26 +576,34 @@ impl Life {
     }
 
     /// Ends what waits of a job with this error, and dooms what workers have of it: whatever they say
-    /// of that ends with it, too. Gives the slots and the calls.
-    pub(super) fn cancel(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<(usize, u32)>) {
+    /// of that ends with it, too. Gives the slots and the items.
+    pub(super) fn cancel(
+        &mut self,
+        job: &Arc<Job>,
+        error: &Error,
+    ) -> (Ended, Vec<(usize, Numbers)>) {
         let ended = Ended::failed(job, self.queue.remove(job), error);
         let mut doomed = Vec::new();
         for (slot, hand) in self.hands_of(job) {
             if hand.doom(Doom::Cancelled(error.clone())) {
-                doomed.push((slot, hand.call));
+                doomed.push((slot, hand.numbers()));
             }
         }
         (ended, doomed)
     }
 
     /// Nobody wants what has not ended of a job: what waits ends with this error, and what is left
-    /// of it in these calls of these slots need not begin.
-    pub(super) fn abandon(&mut self, job: &Arc<Job>, error: &Error) -> (Ended, Vec<(usize, u32)>) {
+    /// of it in these items of these slots need not begin.
+    pub(super) fn abandon(
+        &mut self,
+        job: &Arc<Job>,
+        error: &Error,
+    ) -> (Ended, Vec<(usize, Numbers)>) {
         let ended = Ended::failed(job, self.queue.remove(job), error);
         let mut left = Vec::new();
         for (slot, hand) in self.hands_of(job) {
             hand.is_abandoned = true;
-            left.push((slot, hand.call));
+            left.push((slot, hand.numbers()));
         }
         (ended, left)
     }

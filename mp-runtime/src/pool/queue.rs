@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use super::job::Job;
-use super::segment::Piece;
+use super::segment::{CHUNK_BYTES, Piece};
 
 /// So many void turns are always passed over rather than looked for.
 const VOID_TURNS: usize = 64;
@@ -140,12 +140,18 @@ impl Queue {
 
     /// Takes the next chunk for one of `workers` workers, of at most so many items.
     pub(super) fn next(&mut self, workers: usize, most: usize) -> Option<(Arc<Job>, Piece)> {
+        let size = self.peek(workers)?.2;
+        self.take(size.min(most), CHUNK_BYTES)
+    }
+
+    /// Takes a chunk of so many items of what comes next, or of fewer, if there are not so many in one
+    /// piece or they have more bytes than this; one at least.
+    pub(super) fn take(&mut self, size: usize, most_bytes: usize) -> Option<(Arc<Job>, Piece)> {
         let key = self.front()?;
         self.turns.pop_front();
         let mut waiting = self.waiting.remove(&key)?;
-        let size = waiting.job.chunk_size(waiting.item_count, workers);
         let mut piece = waiting.first.take()?;
-        let chunk = piece.split_front(size.min(most));
+        let chunk = piece.split_front(size, most_bytes);
         waiting.first = match piece.range.is_empty() {
             true => waiting.more.pop_front(),
             false => Some(piece),

@@ -15,7 +15,10 @@ const SEGMENT_BYTES: usize = 256 << 10;
 
 /// A call of several items has arguments of so many bytes at most, with which it goes through a ring
 /// together with the ends of as many items as a chunk has.
-const CHUNK_BYTES: usize = 32 << 10;
+pub(super) const CHUNK_BYTES: usize = 32 << 10;
+
+/// Nor has it more items, which are numbered.
+const CHUNK_ITEMS: usize = 1 << 24;
 
 /// A segment is closed when it refers to so many regions of shared memory.
 const SEGMENT_REGIONS: usize = 16;
@@ -269,10 +272,10 @@ impl Piece {
         }
     }
 
-    /// Takes the first `count` items off, or fewer, if their arguments have more bytes than go into
-    /// a ring; one at least.
-    pub(super) fn split_front(&mut self, count: usize) -> Piece {
-        let middle = self.front_end(count);
+    /// Takes the first `count` items off, or fewer, if their arguments have more bytes than this; one
+    /// at least.
+    pub(super) fn split_front(&mut self, count: usize, most_bytes: usize) -> Piece {
+        let middle = self.front_end(count, most_bytes);
         let front = Piece {
             range: self.range.start..middle,
             ..self.clone()
@@ -281,10 +284,10 @@ impl Piece {
         front
     }
 
-    fn front_end(&self, count: usize) -> usize {
+    fn front_end(&self, count: usize, most_bytes: usize) -> usize {
         let Range { start, end } = self.range;
-        let middle = start + count.min(end - start);
-        let most = self.segment.start(start) + CHUNK_BYTES;
+        let middle = start + count.min(end - start).min(CHUNK_ITEMS);
+        let most = self.segment.start(start) + most_bytes;
         if self.segment.start(middle) <= most {
             return middle;
         }
@@ -303,13 +306,20 @@ impl Piece {
     /// How many bytes the arguments of its first `count` items have, or of as many as go into one
     /// call.
     pub(super) fn front_bytes(&self, count: usize) -> usize {
-        let end = self.front_end(count);
+        let end = self.front_end(count, CHUNK_BYTES);
         self.segment.start(end) - self.segment.start(self.range.start)
     }
 
     /// Whether it has been to a worker in vain.
     pub(super) fn is_tried(&self) -> bool {
         self.retried > 0 || self.unstarted > 0
+    }
+
+    /// The encoded arguments of each of its items.
+    pub(super) fn args(&self) -> impl Iterator<Item = &[u8]> {
+        self.range
+            .clone()
+            .map(|position| self.segment.args(position))
     }
 
     /// Its items as a call.

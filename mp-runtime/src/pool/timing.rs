@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::core::{Core, State};
 use super::life::Doom;
-use crate::link::{Link, Running};
+use crate::link::Link;
 use crate::process::{Worker, call_at};
 
 /// Timers are not set closer than this, so that they cannot keep their thread from anything else.
@@ -57,13 +57,12 @@ impl Core {
         let Some(limit) = hand.job.timeout else {
             return;
         };
-        let is_its =
-            |running: &Running| hand.is_running(running) && running.place < hand.piece.range.len();
-        let running = link.running().filter(is_its);
-        let elapsed = running.and_then(|running| Some((running.place, running.elapsed?)));
+        let running = link.running();
+        let elapsed =
+            running.and_then(|running| Some((hand.place_of(&running)?, running.elapsed?)));
         // It could say that the item has just begun, again and again.
         let elapsed =
-            elapsed.map(|(place, elapsed)| (place, elapsed.max(slot.seen_for(hand.call, place))));
+            elapsed.map(|(place, elapsed)| (place, elapsed.max(slot.seen_for(hand.number, place))));
         let after = match elapsed {
             Some((place, elapsed)) if elapsed >= limit => {
                 let item = hand.number_at(place);

@@ -20,14 +20,16 @@ fn status() -> impl Strategy<Value = Status> {
 proptest! {
     #[test]
     fn calls_come_as_they_were_sent(
-        words in any::<(u32, u32, bool, bool)>(),
+        words in any::<(u32, u32, bool, bool, bool)>(),
         before in prop::collection::vec(any::<u8>(), 0..20),
         items in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..20),
         behind in prop::collection::vec(any::<u8>(), 0..20),
     ) {
-        let (function, number, is_timed, is_initializer) = words;
+        let (function, number, is_timed, is_initializer, is_divisible) = words;
         let count = items.len() as u32;
-        let head = CallHead { function, number, count, is_timed, is_initializer };
+        let head = CallHead {
+            function, number, count, is_timed, is_initializer, is_divisible,
+        };
         let bytes = [before.clone(), items.concat(), behind].concat();
         let mut ends = Vec::new();
         for item in &items {

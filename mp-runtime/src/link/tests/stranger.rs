@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::within;
 use crate::link::message::{self, record_head};
 use crate::link::parent::{Ending, open};
-use crate::link::{Call, CallHead, Connection, Event, Events, Lanes, Link, Report, Status};
+use crate::link::{CallHead, Connection, Event, Events, Lanes, Link, Report, Status, Table};
 use crate::os::carrier;
 use crate::os::futex;
 use crate::os::memory;
@@ -256,14 +256,13 @@ fn attend(link: &Link, random: &mut Random) {
         8 => link.cancel(random.next() as u32),
         9 => link.wake_waiters(),
         10 if link.takes_more() => {
+            let args = vec![1; random.below(2000) as usize];
             let head = CallHead {
-                number: link.next_number(),
+                number: link.next_number(1),
+                count: 1,
                 ..CallHead::default()
             };
-            link.call_lightly(Call::of_one(
-                head,
-                Arc::new(vec![1; random.below(2000) as usize]),
-            ));
+            link.call_lightly(head, Table::Even(args.len() as u32), &args);
             link.wake();
         }
         _ => {

@@ -90,12 +90,25 @@ fn report(put: &[Put]) -> Report {
     Report::of_body(body).expect("they are records")
 }
 
+fn running(call: u32, place: usize) -> Running {
+    let elapsed = None;
+    Running {
+        call,
+        place,
+        elapsed,
+    }
+}
+
 /// A call that was sent to a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Given {
-    call: u32,
-    job: usize,
-    numbers: Vec<usize>,
+    /// That of its first item.
+    number: u32,
+    is_divisible: bool,
+    /// Its items that are not void: the job, and the number in that.
+    items: Vec<(usize, usize)>,
+    /// How many there were.
+    count: usize,
 }
 
 /// A worker as it is in truth; the pool knows only what it is told.
@@ -103,14 +116,14 @@ struct Given {
 struct Worker {
     /// The calls that it has not ended, in order, those that are void left out.
     calls: VecDeque<Given>,
-    /// The last call that it has begun, ...
+    /// The last item that it has begun, ...
     begun: u32,
-    /// ... and whether that is the first of these.
+    /// ... and whether that is the next one of the first of these, or stands for it.
     has_begun: bool,
     /// How many items of it have ended.
     run: usize,
     is_running: bool,
-    /// The item that it began last: the call, and the place.
+    /// The item that it ran last: the call, and the place.
     running: Option<(u32, usize)>,
     /// The call whose further items shall not run.
     cancelled: u32,
@@ -120,7 +133,7 @@ struct Worker {
     is_doomed: bool,
     /// It is being killed, and what is in its ring is not looked at any more.
     is_broken: bool,
-    last_call: u32,
+    last_item: u32,
 }
 
 impl Worker {
@@ -129,14 +142,22 @@ impl Worker {
         self.calls.pop_front();
         (self.has_begun, self.run) = (false, 0);
     }
+
+    /// Ends the first of its calls if nothing is left of it.
+    fn pass(&mut self) {
+        let left = |call: &Given| call.items.len() - self.run;
+        if !self.is_running && self.calls.front().is_some_and(|call| left(call) == 0) {
+            self.end_call();
+        }
+    }
 }
 
 /// What may still happen.
 #[derive(Clone, Copy)]
 struct Budget {
-    /// How many hands a worker has at most. If it is one, they are not reclaimed.
+    /// How many hands a worker has at most. If it is one, they are not divisible.
     hands: usize,
-    /// How often workers that have several are asked for what they have not begun.
+    /// How often workers are asked for what they have not begun.
     reclaims: u32,
     deaths: u32,
     time_outs: u32,
@@ -181,11 +202,13 @@ enum Event {
     Enqueue(usize),
     /// A hand more, or the first.
     Assign(usize),
-    /// The worker begins a call, ...
-    BeginCall(usize),
-    /// ... an item of it, ...
-    Begin(usize),
-    /// ... and ends the item, and the call if it was the last one.
+    /// As many hands as there can be, as one call.
+    AssignAll(usize),
+    /// The worker says that it begins a call, or an item of a divisible one, ...
+    SayBegun(usize),
+    /// ... runs an item, ...
+    Run(usize),
+    /// ... and ends it, and the call if it was the last one.
     End(usize),
     /// It finds that the call was cancelled.
     CutShort(usize),
@@ -254,11 +277,14 @@ impl World {
             events.push(Event::Die(slot));
         } else if self.life.has_waiting() && hand_count < self.budget.hands {
             events.push(Event::Assign(slot));
+            if hand_count + 1 < self.budget.hands {
+                events.push(Event::AssignAll(slot));
+            }
         }
         if !worker.ring.is_empty() && !worker.is_broken {
             events.push(Event::Take(slot));
         }
-        if self.budget.reclaims > 0 && hand_count > 1 {
+        if self.budget.reclaims > 0 && hand_count > 0 {
             events.push(Event::Reclaim(slot));
         }
         if !worker.is_doomed && hand_count > 0 {
@@ -275,11 +301,11 @@ impl World {
         if worker.is_running {
             events.push(Event::End(slot));
         } else if !worker.has_begun {
-            events.push(Event::BeginCall(slot));
-        } else if worker.cancelled == call.call {
+            events.push(Event::SayBegun(slot));
+        } else if worker.cancelled == call.number && !call.is_divisible {
             events.push(Event::CutShort(slot));
         } else {
-            events.push(Event::Begin(slot));
+            events.push(Event::Run(slot));
         }
         // Only who runs one call at a time is timed.
         let is_timed = self.budget.time_outs > 0 && self.budget.hands == 1;
@@ -294,30 +320,33 @@ impl World {
                 self.enqueued[job] = true;
                 self.life.enqueue(&self.jobs[job], piece(self.sizes[job]));
             }
-            Event::Assign(slot) => self.assign(slot),
-            Event::BeginCall(slot) => {
+            Event::Assign(slot) => self.assign(slot, 1),
+            Event::AssignAll(slot) => {
+                let room = self.budget.hands - self.life.hand_count(slot);
+                self.assign(slot, room);
+            }
+            Event::SayBegun(slot) => {
                 let worker = &mut self.workers[slot];
                 worker.has_begun = true;
-                worker.begun = worker.calls[0].call;
+                worker.begun = worker.calls[0].number + worker.run as u32;
             }
-            Event::Begin(slot) => {
+            Event::Run(slot) => {
                 let worker = &mut self.workers[slot];
                 worker.is_running = true;
                 let call = &worker.calls[0];
-                worker.running = Some((call.call, worker.run));
-                let item = (call.job, call.numbers[worker.run]);
-                *self.begun.entry(item).or_default() += 1;
+                worker.running = Some((call.number, worker.run));
+                *self.begun.entry(call.items[worker.run]).or_default() += 1;
             }
             Event::End(slot) => {
                 let worker = &mut self.workers[slot];
                 worker.is_running = false;
                 worker.run += 1;
-                let is_last = worker.run == worker.calls[0].numbers.len();
+                let call = &worker.calls[0];
+                let is_last = worker.run == call.count;
+                worker.has_begun = !call.is_divisible;
                 let status = Status::Returned;
                 worker.ring.push(Put { status, is_last });
-                if is_last {
-                    worker.end_call();
-                }
+                worker.pass();
             }
             Event::CutShort(slot) => {
                 let worker = &mut self.workers[slot];
@@ -338,7 +367,11 @@ impl World {
                 let worker = &mut self.workers[slot];
                 let (call, place) = worker.running.expect("something runs");
                 // The pool looks whether this is of what it thinks that the worker does.
-                if let Some(hand) = self.life.hand(slot).filter(|hand| hand.call == call) {
+                let running = running(call, place);
+                let hand = self.life.hand(slot);
+                if let Some((hand, place)) =
+                    hand.and_then(|hand| Some((hand, hand.place_of(&running)?)))
+                {
                     worker.is_doomed = true;
                     let item = hand.number_at(place);
                     let limit = Duration::ZERO;
@@ -358,8 +391,8 @@ impl World {
                 let cancelled = error(ErrorKind::Cancelled);
                 let (ended, doomed) = self.life.cancel(&Arc::clone(&self.jobs[job]), &cancelled);
                 self.note(ended);
-                for (slot, call) in doomed {
-                    let may_run = self.may_run(slot, call);
+                for (slot, items) in doomed {
+                    let may_run = self.may_run(slot, items);
                     self.workers[slot].is_doomed |= may_run;
                 }
             }
@@ -370,9 +403,9 @@ impl World {
                 let cancelled = error(ErrorKind::Cancelled);
                 let (ended, left) = self.life.abandon(&Arc::clone(&self.jobs[job]), &cancelled);
                 self.note(ended);
-                for (slot, call) in left {
-                    if self.may_run(slot, call) {
-                        self.workers[slot].cancelled = call;
+                for (slot, items) in left {
+                    if self.may_run(slot, items) {
+                        self.workers[slot].cancelled = items.first;
                     }
                 }
             }
@@ -395,28 +428,41 @@ impl World {
         }
     }
 
-    fn assign(&mut self, slot: usize) {
+    /// Gives a worker up to so many hands, as one call.
+    fn assign(&mut self, slot: usize, hands: usize) {
         let worker = &mut self.workers[slot];
-        worker.last_call += 1;
-        let call = worker.last_call;
-        let Some(hand) = self.life.assign(slot, WORKERS, usize::MAX, call) else {
-            panic!("something waits");
-        };
-        let is_its = |job: &Arc<Job>| Arc::ptr_eq(job, &hand.job);
+        let number = worker.last_item + 1;
+        let is_divisible = self.budget.hands > 1;
+        let mut items = Vec::new();
+        for _ in 0..hands {
+            let Some((job, piece)) = self.life.next(WORKERS, usize::MAX) else {
+                break;
+            };
+            let is_its = |other: &Arc<Job>| Arc::ptr_eq(other, &job);
+            let place = self.jobs.iter().position(is_its).expect("it was made here");
+            let first = worker.last_item + 1;
+            worker.last_item += piece.range.len() as u32;
+            items.extend(piece.numbers().map(|number| (place, number)));
+            self.life.hand_out(slot, job, piece, first, is_divisible);
+        }
+        assert!(!items.is_empty(), "something waits");
         worker.calls.push_back(Given {
-            call,
-            job: self.jobs.iter().position(is_its).expect("it was made here"),
-            numbers: hand.piece.numbers().collect(),
+            number,
+            is_divisible,
+            count: items.len(),
+            items,
         });
     }
 
     /// Takes what is in a worker's ring.
     fn take(&mut self, slot: usize) {
         let put = std::mem::take(&mut self.workers[slot].ring);
-        let ended_calls = put.iter().filter(|put| put.is_last).count();
         let progress = self.life.complete(slot, &report(&put), |_| who());
         assert_eq!(progress.nonsense, None);
-        assert_eq!(progress.hands, ended_calls);
+        if self.budget.hands == 1 {
+            let ended_calls = put.iter().filter(|put| put.is_last).count();
+            assert_eq!(progress.hands, ended_calls);
+        }
         let items: usize = progress
             .ended
             .iter()
@@ -432,11 +478,20 @@ impl World {
     fn reclaim(&mut self, slot: usize) {
         let worker = &mut self.workers[slot];
         let begun = worker.begun;
-        let before = worker.calls.len();
-        worker.calls.retain(|given| given.call <= begun);
-        let has_void = worker.calls.len() < before;
+        let items =
+            |calls: &VecDeque<Given>| calls.iter().map(|call| call.items.len()).sum::<usize>();
+        let before = items(&worker.calls);
+        for call in &mut worker.calls {
+            let left = (begun + 1).saturating_sub(call.number) as usize;
+            if call.is_divisible || left == 0 {
+                call.items.truncate(left);
+            }
+        }
+        worker.calls.retain(|call| !call.items.is_empty());
+        let void = before - items(&worker.calls);
+        worker.pass();
         let count = self.life.reclaim(slot, begun);
-        assert_eq!(count > 0, has_void, "what is void and what waits again");
+        assert_eq!(count, void, "what is void waits again");
     }
 
     fn reclaim_all_of(&mut self, job: usize) {
@@ -448,8 +503,8 @@ impl World {
     }
 
     /// As far as the pool knows.
-    fn may_run(&self, slot: usize, call: u32) -> bool {
-        self.budget.hands == 1 || self.workers[slot].begun == call
+    fn may_run(&self, slot: usize, items: Numbers) -> bool {
+        self.budget.hands == 1 || items.place_of(self.workers[slot].begun).is_some()
     }
 
     fn die(&mut self, slot: usize) {
@@ -460,11 +515,7 @@ impl World {
             self.take(slot);
         }
         let worker = std::mem::take(&mut self.workers[slot]);
-        let running = worker.running.map(|(call, place)| Running {
-            call,
-            place,
-            elapsed: None,
-        });
+        let running = worker.running.map(|(call, place)| running(call, place));
         let failure = |doom: Option<&Doom>, _: bool, _: Who| match doom {
             Some(Doom::TimedOut { .. }) => error(ErrorKind::TimedOut),
             Some(Doom::Broken(_)) => error(ErrorKind::Io),
@@ -551,13 +602,15 @@ impl World {
                         Some(Doom::Cancelled(_)) => 2,
                     };
                     let piece = &hand.piece;
-                    let running = worker.running.filter(|(call, _)| *call == hand.call);
+                    let running = worker.running.map(|(call, place)| running(call, place));
                     (
                         hand.job.key,
                         piece.range.clone(),
                         (piece.retried, piece.unstarted),
                         (hand.done, doom, hand.is_abandoned),
-                        (hand.call > worker.begun, running.map(|(_, place)| place)),
+                        hand.begun_items(worker.begun),
+                        hand.has_begun(worker.begun),
+                        running.and_then(|running| hand.place_of(&running)),
                     )
                 });
                 hands.collect::<Vec<_>>()
@@ -566,10 +619,10 @@ impl World {
             let calls = worker.calls.iter();
             (
                 calls
-                    .map(|given| (given.job, given.numbers[0], given.numbers.len()))
+                    .map(|given| (given.items.clone(), given.count))
                     .collect::<Vec<_>>(),
                 (worker.has_begun, worker.run, worker.is_running),
-                (worker.calls.front()).is_some_and(|given| given.call == worker.cancelled),
+                (worker.calls.front()).is_some_and(|given| given.number == worker.cancelled),
                 &worker.ring,
                 (worker.is_doomed, worker.is_broken),
             )
@@ -751,7 +804,7 @@ fn every_item_ends_once_when_a_worker_talks_nonsense() {
 }
 
 #[test]
-fn chunks_of_several_items_are_taken_back_whole() {
+fn chunks_are_taken_back_behind_what_was_begun_of_them() {
     let budget = Budget {
         hands: 2,
         reclaims: 2,
@@ -759,6 +812,12 @@ fn chunks_of_several_items_are_taken_back_whole() {
         ..QUIET
     };
     explore_with(budget, || vec![(job(2, 0), 4)]);
+    let budget = Budget {
+        hands: 3,
+        abandons: 1,
+        ..budget
+    };
+    explore_with(budget, || vec![(job(2, 0), 3), (job(1, 0), 1)]);
 }
 
 #[test]
@@ -772,8 +831,7 @@ fn what_kills_its_receiver_before_it_begins_comes_to_an_end() {
     let mut deaths = 0;
     while !world.life.is_idle() {
         world.apply(Event::Assign(0));
-        let call = &world.workers[0].calls[0];
-        let first = (call.job, call.numbers[0]);
+        let first = world.workers[0].calls[0].items[0];
         // It has begun nothing, but the model wants a reason for the failure.
         world.begun.insert(first, 1);
         world.apply(Event::Die(0));
