@@ -723,11 +723,7 @@ fn one_by_one() -> Vec<(Arc<Job>, usize)> {
 /// Workers that have one hand, and several.
 fn explore_both(budget: Budget) {
     explore_with(budget, three_and_one);
-    let several = Budget {
-        hands: 3,
-        reclaims: 1,
-        ..budget
-    };
+    let several = Budget { hands: 2, ..budget };
     explore_with(several, one_by_one);
 }
 
@@ -811,13 +807,14 @@ fn chunks_are_taken_back_behind_what_was_begun_of_them() {
         deaths: 1,
         ..QUIET
     };
-    explore_with(budget, || vec![(job(2, 0), 4)]);
+    explore_with(budget, || vec![(job(2, 1), 3)]);
     let budget = Budget {
-        hands: 3,
+        hands: 2,
+        reclaims: 1,
         abandons: 1,
-        ..budget
+        ..QUIET
     };
-    explore_with(budget, || vec![(job(2, 0), 3), (job(1, 0), 1)]);
+    explore_with(budget, || vec![(job(2, 0), 2), (job(1, 0), 1)]);
 }
 
 #[test]
