@@ -5,7 +5,7 @@ mod watchdog;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mp::{Backend, ErrorKind, Pool, Task};
+use mp::{Backend, ErrorKind, Pool, Task, TaskOptions};
 
 use watchdog::{until, within};
 
@@ -21,6 +21,7 @@ const CANCELLED: u32 = 11;
 const STOPPED: u32 = 12;
 const TOLD: u32 = 13;
 const BLOCKED: u32 = 14;
+const AMONG: u32 = 15;
 
 mp::shared! {
     /// How many have come to each gate, and whether they may go on.
@@ -42,6 +43,14 @@ fn step(number: u32, what: u32) -> (u32, u32) {
         }
     }
     (number, std::process::id())
+}
+
+/// Of these one item waits at a gate.
+const LONG: u32 = 1503;
+
+#[mp::process_fn]
+fn short_but_for_one(number: u32) -> u32 {
+    step(number, if number == LONG { AMONG } else { NOTHING }).0
 }
 
 /// A pool that knows that a step is short.
@@ -102,6 +111,39 @@ fn what_stands_behind_a_long_call_runs_elsewhere() {
         assert!(!long.is_finished());
         open(BEHIND);
         assert_eq!(long.join().expect("it works").0, 0);
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::test]
+fn what_stands_behind_a_long_item_of_its_chunk_runs_elsewhere() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        for chunk_size in [None, Some(1), Some(200)] {
+            let options = TaskOptions::new();
+            let calls = pool.with(match chunk_size {
+                None => options,
+                Some(items) => options.chunk_size(items),
+            });
+            close(AMONG);
+            for _ in 0..20 {
+                let short = calls.map(short_but_for_one, 1..400);
+                assert_eq!(short.expect("it works").len(), 399);
+            }
+            let all = calls.imap_unordered(short_but_for_one, 1000..2000);
+            let mut results = all.map(|(_, result)| result.expect("it works"));
+            let mut others: Vec<u32> = results.by_ref().take(999).collect();
+            others.sort_unstable();
+            assert!(
+                others
+                    .into_iter()
+                    .eq((1000..2000).filter(|number| *number != LONG))
+            );
+            wait_until_one_waits_at(AMONG);
+            open(AMONG);
+            assert_eq!(results.next(), Some(LONG));
+            assert_eq!(results.next(), None);
+        }
         pool.join().expect("nothing is wrong");
     });
 }

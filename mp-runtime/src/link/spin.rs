@@ -32,6 +32,8 @@ const PAUSES_BETWEEN: u32 = 10;
 const MOST_PAUSES: u32 = 256;
 /// So much found at once is worth a longer pause.
 const MUCH: usize = 8;
+/// A glance doubles no more often than this: it takes 50 µs then.
+const MOST_GLANCES: u32 = 4;
 /// How long to look before a sleep: as long as it takes until a sleeper on another processor is
 /// awake, at its worst.
 const SPIN_NANOS: u64 = 60_000;
@@ -55,6 +57,8 @@ pub(crate) struct Spinner {
     yields: AtomicU32,
     /// How many pauses to make before a look, less one.
     pauses: AtomicU32,
+    /// How often a glance doubles, since those before found something.
+    glances: AtomicU32,
 }
 
 impl Spinner {
@@ -79,12 +83,22 @@ impl Spinner {
     }
 
     /// Looks for 3 µs whether something `is_there`, if that is worth it: what one does before a
-    /// system call that is needed only if nothing comes.
+    /// system call that is needed only if nothing comes. It looks longer after it has found something,
+    /// and again for 3 µs when it has not.
     #[inline]
     pub(super) fn glance(&self, is_there: impl Fn() -> bool) -> bool {
         let is_worth_it = self.skips.load(Ordering::Relaxed) == 0
             && self.yields.load(Ordering::Relaxed) <= YIELDS_ENOUGH;
-        let has_found = is_worth_it && self.look(PAUSES, is_there);
+        let found = self.glances.load(Ordering::Relaxed);
+        let has_found = is_worth_it && self.look(PAUSES << found, is_there);
+        let now = if has_found {
+            (found + 1).min(MOST_GLANCES)
+        } else {
+            0
+        };
+        if now != found {
+            self.glances.store(now, Ordering::Relaxed);
+        }
         if has_found {
             self.note_found(0);
         }

@@ -223,7 +223,7 @@ impl Core {
         }
         let now = Instant::now();
         for slot in state.busy.clone() {
-            if state.life.hand_count(slot) > 1 && state.is_stalled(slot, now) {
+            if state.life.has_behind(slot) && state.is_stalled(slot, now) {
                 self.reclaim(&mut state, slot);
             }
         }

@@ -370,9 +370,16 @@ impl Core {
             inline::run(self, job, &piece);
             return Ok(());
         }
+        if state.life.has_waiting() {
+            // Nobody could be given what waits already; what changes that looks at this as well.
+            state.life.enqueue(job, piece);
+            drop(state);
+            self.pass();
+            return Ok(());
+        }
         let mut aftermath = Aftermath::default();
         let is_enough = state.busy.len() >= self.processors;
-        if !is_enough && !state.life.has_waiting() && state.has_idle() {
+        if !is_enough && state.has_idle() {
             // As `settle` would, without a queue for one.
             if let Some(index) = state.idle.pop() {
                 let chunk = (Arc::clone(job), piece);

@@ -2,10 +2,11 @@
 //!
 //! A worker that has nothing to do gets a chunk, the one first that had something last: it is still
 //! warm. When all have something, or as many as there are processors, those whose calls are *light*
-//! and quick get more of that kind, in turns, so that a burst of short calls costs a wake-up and not
-//! one each, and no more workers than can compute at once. What a worker has and has not begun can
-//! be taken back: when it is cancelled, or when another worker has nothing to do
-//! ([`rebalance`](Core::rebalance)).
+//! and quick get more of that kind, when they are through with half of what they have: a fair part of
+//! all that waits of one function, of however many jobs, in one call. So a burst of short calls costs
+//! a wake-up and not one each, and no more workers than can compute at once. What a worker has and has
+//! not begun can be taken back, item by item: when it is cancelled, or when another worker has nothing
+//! to do ([`rebalance`](Core::rebalance)).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -111,8 +112,8 @@ impl State {
     /// Whether somebody has to look now and then whether a worker is stalled: while something waits
     /// for it, or is behind something else, and another one has nothing to do.
     pub(super) fn needs_look(&mut self) -> bool {
-        let is_ahead = |&slot: &usize| self.life.hand_count(slot) > 1;
-        let is_any = self.life.has_waiting() || self.busy.iter().any(is_ahead);
+        let is_any =
+            self.life.has_waiting() || self.busy.iter().any(|&slot| self.life.has_behind(slot));
         is_any && self.has_idle()
     }
 
@@ -167,7 +168,7 @@ impl State {
     }
 }
 
-/// How many items a worker has at most that take so long each.
+/// How many quick items a worker has at most that take so long each.
 fn most_ahead(pace: u32) -> usize {
     (AHEAD_NANOS / pace.max(1)) as usize
 }

@@ -320,6 +320,12 @@ impl Life {
         self.hands.get(slot).map_or(0, VecDeque::len)
     }
 
+    /// Whether the worker of a slot has something that can be taken back, behind what it does first.
+    pub(super) fn has_behind(&self, slot: usize) -> bool {
+        let is_long = |hand: &Hand| hand.is_divisible && hand.left() > 1;
+        self.hand_count(slot) > 1 || self.hand(slot).is_some_and(is_long)
+    }
+
     /// Whether the worker of a slot has something of a job.
     pub(super) fn has_of(&self, slot: usize, job: &Arc<Job>) -> bool {
         let mut hands = self.hands.get(slot).into_iter().flatten();
