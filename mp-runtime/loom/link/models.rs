@@ -22,7 +22,7 @@ models! {
     a_bell_wakes_both_kinds_of_sleepers
     a_bell_wakes_a_sleeping_worker
     who_stops_taking_leaves_nothing_behind
-    a_call_is_begun_or_taken_back
+    an_item_is_begun_or_taken_back
     a_worker_is_attended_or_left_to_its_keeper
 }
 
@@ -264,28 +264,28 @@ fn who_stops_taking_leaves_nothing_behind() {
     });
 }
 
-fn a_call_is_begun_or_taken_back() {
+fn an_item_is_begun_or_taken_back() {
     // Where numbers begin again, too.
     for first in [1, u32::MAX] {
         check(Sleep::Slice, 4, move || {
             let before = u64::from(first.wrapping_sub(1));
             let word = Arc::new(AtomicU64::new(before << 32 | before));
-            let calls = [first, first.wrapping_add(1).max(1)];
+            let items = [first, first.wrapping_add(1).max(1)];
             let workers = Arc::clone(&word);
             let worker = thread::spawn(move || {
-                live(2, FOREVER, || calls.map(|call| Claim(&workers).begin(call)))
+                live(2, FOREVER, || items.map(|item| Claim(&workers).begin(item)))
             });
-            let begun = live(1, FOREVER, || Claim(&word).take_back(calls[1]));
+            let begun = live(1, FOREVER, || Claim(&word).take_back(items[1]));
             let is_begun = worker.join().expect("it ends").expect("it lives");
             let last = match is_begun {
-                [true, true] => calls[1],
-                [true, false] => calls[0],
+                [true, true] => items[1],
+                [true, false] => items[0],
                 [false, false] => first.wrapping_sub(1),
-                [false, true] => panic!("a call was begun behind one that is void"),
+                [false, true] => panic!("an item was begun behind one that is void"),
             };
             assert_eq!(begun, Some(last));
             // Whoever asks again is told the same.
-            let again = live(1, FOREVER, || Claim(&word).take_back(calls[1]));
+            let again = live(1, FOREVER, || Claim(&word).take_back(items[1]));
             assert_eq!(again, Some(last));
         });
     }

@@ -29,7 +29,8 @@
 //!
 //! A *call* is a function, a number, and items. Calls are begun in the order of their numbers, and
 //! their items run in order. For each there is a record, in the same order, so that records need
-//! not say whose they are. A call that was not begun can be [taken back](lanes::Claim).
+//! not say whose they are. An item of a *divisible* call that was not begun can be [taken
+//! back](lanes::Claim): then there is none for it and those behind it.
 //!
 //! # Nobody waits for one who waits for him
 //!
