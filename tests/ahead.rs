@@ -22,11 +22,12 @@ const STOPPED: u32 = 12;
 const TOLD: u32 = 13;
 const BLOCKED: u32 = 14;
 const AMONG: u32 = 15;
+const TOGETHER: u32 = 16;
 
 mp::shared! {
     /// How many have come to each gate, and whether they may go on.
-    static STEPS: [u64; 16] = [0; 16];
-    static IS_OPEN: [bool; 16] = [false; 16];
+    static STEPS: [u64; 17] = [0; 17];
+    static IS_OPEN: [bool; 17] = [false; 17];
 }
 
 /// A function of plain numbers, so that its calls are light.
@@ -119,12 +120,8 @@ fn what_stands_behind_a_long_call_runs_elsewhere() {
 fn what_stands_behind_a_long_item_of_its_chunk_runs_elsewhere() {
     within(LIMIT, || {
         let pool = pool(2);
-        for chunk_size in [None, Some(1), Some(200)] {
-            let options = TaskOptions::new();
-            let calls = pool.with(match chunk_size {
-                None => options,
-                Some(items) => options.chunk_size(items),
-            });
+        for options in [TaskOptions::new(), TaskOptions::new().chunk_size(1)] {
+            let calls = pool.with(options);
             close(AMONG);
             for _ in 0..20 {
                 let short = calls.map(short_but_for_one, 1..400);
@@ -144,6 +141,38 @@ fn what_stands_behind_a_long_item_of_its_chunk_runs_elsewhere() {
             assert_eq!(results.next(), Some(LONG));
             assert_eq!(results.next(), None);
         }
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::process_fn]
+fn worker_of(number: u32) -> (u32, u32) {
+    step(number, if number == 0 { TOGETHER } else { NOTHING })
+}
+
+#[mp::test]
+fn a_chunk_of_a_size_that_was_asked_for_stays_with_its_worker() {
+    within(LIMIT, || {
+        let pool = pool(2);
+        let calls = pool.with(TaskOptions::new().chunk_size(5));
+        for _ in 0..20 {
+            calls.map(worker_of, 1..100).expect("it works");
+        }
+        let all = calls.imap_unordered(worker_of, 0..10);
+        let mut results = all.map(|(_, result)| result.expect("it works"));
+        let second: Vec<_> = results.by_ref().take(5).collect();
+        assert!(
+            second
+                .iter()
+                .all(|(number, worker)| *number >= 5 && *worker == second[0].1)
+        );
+        wait_until_one_waits_at(TOGETHER);
+        // Were they taken back, then by now.
+        std::thread::sleep(Duration::from_millis(50));
+        open(TOGETHER);
+        let first: Vec<_> = results.collect();
+        assert_eq!(first.len(), 5);
+        assert!(first.iter().all(|(_, worker)| *worker == first[0].1));
         pool.join().expect("nothing is wrong");
     });
 }

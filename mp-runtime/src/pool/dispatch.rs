@@ -273,6 +273,7 @@ impl Core {
         let mut chunks = Chunks::default();
         while left > 0
             && let Some((job, piece, _)) = state.life.next_up(state.target)
+            && !job.has_own_chunks()
             && *function.get_or_insert(job.function_number) == job.function_number
             && is_light(job, piece, 1)
             && piece.front_bytes(1) <= bytes_left
@@ -281,6 +282,10 @@ impl Core {
             left -= piece.range.len();
             bytes_left -= piece.front_bytes(piece.range.len());
             chunks.push((job, piece));
+        }
+        if chunks.is_empty() {
+            let most = slot.tasks_left.unwrap_or(usize::MAX);
+            chunks.extend(state.life.next(state.target, most));
         }
         chunks
     }
@@ -304,7 +309,7 @@ impl Core {
         }
         // There may be as many void ones in the ring of one that has nothing.
         slot.is_light = is_light(job, piece, piece.range.len()) && link.takes_more();
-        let is_divisible = slot.is_light;
+        let is_divisible = slot.is_light && !job.has_own_chunks();
         let mut number = link.next_number(count);
         let head = CallHead {
             function: job.function_number,
@@ -314,7 +319,7 @@ impl Core {
             is_divisible,
             ..CallHead::default()
         };
-        if is_divisible {
+        if slot.is_light {
             state.packer.call(&link, head, &chunks);
             if !aftermath.wakes.iter().any(|one| Arc::ptr_eq(one, &link)) {
                 aftermath.wakes.push(link);

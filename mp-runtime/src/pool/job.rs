@@ -318,6 +318,11 @@ impl Job {
         self.is_mapped.then_some(number)
     }
 
+    /// Whether its chunks stay as they are: somebody asked for their size.
+    pub(super) fn has_own_chunks(&self) -> bool {
+        matches!(self.chunking, Chunking::Fixed(2..))
+    }
+
     /// How many items the next chunk may have, of the `waiting` ones.
     pub(super) fn chunk_size(&self, waiting: usize, workers: usize) -> usize {
         match self.chunking {

@@ -61,6 +61,10 @@ impl TaskOptions {
     /// so short; for `map`, `starmap` and `submit_map` it follows the duration of the items. Results
     /// of a chunk may come together, when an item that takes long has ended behind them.
     ///
+    /// Chunks of a size that is given here, of more than one item, stay with the worker that has begun
+    /// with them. Of others, what stands behind an item that takes long may go to a worker that has
+    /// nothing to do.
+    ///
     /// ```
     /// #[mp::process_fn]
     /// fn worker_of(_item: u32) -> u32 {
