@@ -112,9 +112,8 @@ impl State {
     /// Whether somebody has to look now and then whether a worker is stalled: while something waits
     /// for it, or is behind something else, and another one has nothing to do.
     pub(super) fn needs_look(&mut self) -> bool {
-        let is_any =
-            self.life.has_waiting() || self.busy.iter().any(|&slot| self.life.has_behind(slot));
-        is_any && self.has_idle()
+        self.has_idle()
+            && (self.life.has_waiting() || self.busy.iter().any(|&slot| self.life.has_behind(slot)))
     }
 
     /// The link whose keeper is to look from now on, unless one does.
