@@ -5,6 +5,9 @@ mod watchdog;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use mp::{Backend, ErrorKind, Pool, Task, TaskOptions};
 
 use watchdog::{until, within};
@@ -141,6 +144,33 @@ fn what_stands_behind_a_long_item_of_its_chunk_runs_elsewhere() {
             assert_eq!(results.next(), Some(LONG));
             assert_eq!(results.next(), None);
         }
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+#[mp::process_fn]
+fn length(text: String) -> usize {
+    text.len()
+}
+
+#[mp::test]
+fn a_worker_whose_ring_is_full_of_what_was_taken_back_gets_all_of_the_rest() {
+    within(LIMIT, || {
+        let pool = Pool::new(1).expect("a pool can be started");
+        for _ in 0..20 {
+            pool.map(length, vec!["x".repeat(1000); 50])
+                .expect("it works");
+        }
+        let worker = Pid::from_raw(pool.workers()[0].id as i32);
+        kill(worker, Signal::SIGSTOP).expect("it is there");
+        let texts = [vec!["x".repeat(10_000); 5], vec!["x".into(); 100]].concat();
+        let submit = |text| pool.submit(length, (text,)).expect("it is open");
+        let mut tasks: Vec<_> = texts.into_iter().map(submit).collect();
+        // With that everything is taken back.
+        assert!(tasks.swap_remove(1).cancel());
+        kill(worker, Signal::SIGCONT).expect("it is there");
+        let lengths = tasks.into_iter().map(|task| task.join().expect("it works"));
+        assert_eq!(lengths.sum::<usize>(), 4 * 10_000 + 100);
         pool.join().expect("nothing is wrong");
     });
 }

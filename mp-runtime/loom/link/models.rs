@@ -283,10 +283,10 @@ fn an_item_is_begun_or_taken_back() {
                 [false, false] => first.wrapping_sub(1),
                 [false, true] => panic!("an item was begun behind one that is void"),
             };
-            assert_eq!(begun, Some(last));
+            assert_eq!(begun, Some(Some(last)));
             // Whoever asks again is told the same.
             let again = live(1, FOREVER, || Claim(&word).take_back(items[1]));
-            assert_eq!(again, Some(last));
+            assert_eq!(again, Some(Some(last)));
         });
     }
 }

@@ -11,7 +11,7 @@
 //! | `CLAIM` | both | which items have been begun, and which are void; see [`Claim`] |
 //! | `RUNNING` | worker | the call and the place in it of the item that it began last |
 //! | `STARTED` | worker | when it began, nanoseconds of the monotonic clock; 0 where nobody asks, or none is running |
-//! | `CANCELLED` | parent | the call whose further items shall not run |
+//! | `CANCELLED` | parent | the call, not a divisible one, whose further items shall not run |
 //! | `ARRIVED` | worker | 1 when it is ready to work |
 //! | `OUT_OF_MEMORY` | worker | 1 if it aborts because an allocation failed |
 //! | `RUN_NANOS`, `RUN_ITEMS` | worker | for how long it has run some of its calls, and how many items they had |
@@ -53,6 +53,9 @@ pub(super) const MOST_UP_BYTES: usize = UP_BYTES / 4;
 const DOWN_BYTES: usize = 256 << 10;
 /// The largest call that goes through it.
 pub(super) const MOST_DOWN_BYTES: usize = DOWN_BYTES / 4 - 256;
+
+/// A worker begins no more items than this while the parent takes back what it has.
+const MOST_TRIES: u32 = 1 << 20;
 
 /// One side's view.
 #[derive(Clone, Debug)]
@@ -144,19 +147,25 @@ impl Claim<'_> {
     }
 
     /// Takes back what was not begun up to the item `last`; gives the number of the last that was.
-    pub(super) fn take_back(self, last: u32) -> u32 {
+    /// `None` if what the worker writes makes no sense: an item that it was never sent, or one after
+    /// the other without an end.
+    pub(super) fn take_back(self, last: u32) -> Option<u32> {
         let mut word = self.0.load(Ordering::Acquire);
-        loop {
+        for _ in 0..MOST_TRIES {
             let begun = word >> 32;
+            if last.wrapping_sub(begun as u32).cast_signed() < 0 {
+                return None;
+            }
             let void = begun << 32 | u64::from(last);
             match self
                 .0
                 .compare_exchange_weak(word, void, Ordering::AcqRel, Ordering::Acquire)
             {
-                Ok(_) => return begun as u32,
+                Ok(_) => return Some(begun as u32),
                 Err(now) => word = now,
             }
         }
+        None
     }
 }
 
@@ -285,6 +294,13 @@ impl Lanes {
     #[inline]
     pub(super) fn is_cancelled(&self, call: u32) -> bool {
         self.0.word(CANCELLED).load(Ordering::Relaxed) == u64::from(call)
+    }
+
+    /// A call is about to be sent: one that had the same number is over for long.
+    pub(super) fn forget_cancelled(&self, call: u32) {
+        if self.is_cancelled(call) {
+            self.0.word(CANCELLED).store(0, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn cancel(&self, call: u32) {

@@ -4,7 +4,7 @@
 //! several, and not of one size), and the arguments; or word that a call comes over the connection, ahead of whose
 //! first frame this is; or that the worker is to stop.
 //!
-//! **Up**, one record for each item, in order: a head of four bytes and its payload. The head has the
+//! **Up**, one record for each item that was not taken back, in order: a head of four bytes and its payload. The head has the
 //! status, whether the call is at its end with this, and how long the payload is. A payload that is
 //! too large for the ring, or has handles, comes over the connection, and a record without one
 //! stands for it.

@@ -81,4 +81,4 @@ pub(crate) use message::{Args, Bundle, Call, CallHead, Parts, Record, Report, Ru
 pub(crate) use message::{Listed, record_head};
 pub(crate) use parent::{Event, Events, LIGHT_BYTES, Link, Reply, Turn, open};
 pub(crate) use spin::Spinner;
-pub(crate) use worker::{Chunk, WorkerEnd};
+pub(crate) use worker::{Chunk, MANY_ITEMS, WorkerEnd};

@@ -259,7 +259,11 @@ impl Link {
     /// anybody asks again.
     pub(crate) fn next_number(&self, count: usize) -> u32 {
         match &self.0 {
-            Way::Process(duct) => next_number(&duct.last_item, count),
+            Way::Process(duct) => {
+                let number = next_number(&duct.last_item, count);
+                duct.lanes.forget_cancelled(number);
+                number
+            }
             Way::Thread(thread) => next_number(&thread.last_item, count),
         }
     }
@@ -301,12 +305,13 @@ impl Link {
     }
 
     /// Takes back all items that the worker has not begun, but for those of calls that are not
-    /// divisible, which go as the first of them does; gives the number of the last one that it has.
+    /// divisible, which go as the first of them does; gives the number of the last one that it has. `None`
+    /// if what it says makes no sense.
     pub(crate) fn take_back(&self) -> Option<u32> {
         match &self.0 {
             Way::Process(duct) => {
                 let last = duct.last_item.load(Ordering::Relaxed);
-                Some(duct.lanes.claim().take_back(last))
+                duct.lanes.claim().take_back(last)
             }
             Way::Thread(_) => None,
         }

@@ -13,7 +13,7 @@
 //! | has nothing to do yet | sleep | what was in vain is not tried for a while, longer each time |
 //! | others want this processor | sleep: who is woken goes before them | a yield that took long is the last |
 //!
-//! So a wait costs at most a tenth of a millisecond of looking, and one in 64 where that never helps.
+//! So a wait costs about a tenth of a millisecond of looking at most, and one in 64 where that never helps.
 
 use std::hint;
 use std::sync::LazyLock;

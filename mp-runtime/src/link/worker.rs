@@ -24,7 +24,7 @@ use std::sync::Arc;
 pub(super) const FLUSH_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Of calls of more items than this, ...
-const MANY_ITEMS: u32 = 64;
+pub(crate) const MANY_ITEMS: u32 = 64;
 /// ... every so many-eth looks at the clock.
 const LOOK_EACH: u32 = 16;
 
@@ -157,7 +157,7 @@ impl WorkerEnd {
         })
     }
 
-    /// Begins the item at `place`, unless the call was cancelled meanwhile.
+    /// Begins the item at `place`, unless the call was cancelled or the item taken back meanwhile.
     #[inline]
     pub(crate) fn begin(&self, call: CallHead, place: u32) -> bool {
         match &self.0 {

@@ -21,8 +21,8 @@
 //! 5. As long as something waits for a worker that is quick, or stands behind something else that it
 //!    has, while another one has nothing to do, one keeper is the *looker*: every change (`settle`)
 //!    appoints one, that of an idle worker, unless there is one. It looks every 2 ms whether a worker
-//!    is stalled (`rebalance`), whoever waits and however, until that is over; and if its worker ends
-//!    the next change appoints another one.
+//!    is stalled (`rebalance`), whoever waits and however, until that has been over for a moment; and if
+//!    its worker ends the next change appoints another one.
 //!
 //! A keeper that finds more than a result or two naps before it looks again: then many results cost
 //! one wake-up, and one that comes alone is not kept waiting.
@@ -43,6 +43,9 @@ const NAP: Duration = Duration::from_micros(60);
 
 /// Who waits for what takes longer naps as well.
 const MUCH_TIME: Duration = Duration::from_micros(400);
+
+/// A looker that so often has not been needed is none any more.
+const MOST_VAIN_LOOKS: u32 = 8;
 
 /// Who attends, in a pool.
 #[derive(Debug, Default)]
@@ -223,7 +226,8 @@ impl Core {
         }
         let now = Instant::now();
         for slot in state.busy.clone() {
-            if state.life.has_behind(slot) && state.is_stalled(slot, now) {
+            let is_doomed = state.slots[slot].is_doomed;
+            if !is_doomed && state.life.has_behind(slot) && state.is_stalled(slot, now) {
                 self.reclaim(&mut state, slot);
             }
         }
@@ -236,11 +240,15 @@ impl Core {
         self.rebalance();
         let mut state = self.state();
         let is_busy = state.life.hand_count(index) > 0;
-        let is_looker = state.looker.is_none_or(|looker| looker == index);
-        let looks = is_looker && state.needs_look();
-        if is_looker {
-            state.looker = looks.then_some(index);
+        if state.looker.is_none_or(|looker| looker == index) {
+            // The next time may be soon.
+            state.vain_looks = match state.needs_look() {
+                true => 0,
+                false => state.vain_looks.saturating_add(1),
+            };
+            state.looker = (state.vain_looks < MOST_VAIN_LOOKS).then_some(index);
         }
+        let looks = state.looker == Some(index);
         drop(state);
         if is_busy && found >= MANY {
             std::thread::sleep(NAP);

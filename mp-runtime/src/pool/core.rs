@@ -114,6 +114,8 @@ pub(super) struct State {
     pub(super) idle: Vec<usize>,
     /// The slot whose keeper looks for stalled workers, as long as that is needed.
     pub(super) looker: Option<usize>,
+    /// How often that was not needed, in a row.
+    pub(super) vain_looks: u32,
     /// How long an item of each function took lately, by its number; 0 where that is not known.
     pub(super) paces: Vec<u32>,
     /// How many workers there shall be: those of the slots before this one.
@@ -196,6 +198,7 @@ impl Core {
                 busy: Vec::new(),
                 idle: Vec::new(),
                 looker: None,
+                vain_looks: 0,
                 paces: Vec::new(),
                 target: 0,
                 packer: Packer::default(),

@@ -289,6 +289,9 @@ impl Core {
             slot.item_count = slot.item_count.saturating_sub(progress.items);
             let now = Instant::now();
             let took = now.duration_since(std::mem::replace(&mut slot.mark, now));
+            if progress.hands > 0 {
+                slot.front = now;
+            }
             let nanos = took.as_nanos() as u64 / progress.items as u64;
             // What is seen from here has waits for processors in it.
             let is_telling = nanos > SURELY_LONG_NANOS || !slot.takes_time();

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use super::core::{Aftermath, Core, Dispatch, State};
 use super::job::{Job, QUICK_NANOS};
-use super::life::Numbers;
+use super::life::{Doom, Numbers};
 use super::segment::Piece;
 use crate::few::Few;
-use crate::link::{Args as _, CallHead, LIGHT_BYTES, Link, Table};
+use crate::link::{Args as _, CallHead, LIGHT_BYTES, Link, MANY_ITEMS, Table};
 
-/// A worker has no more calls than take so long together, ...
+/// A worker has no more quick items than take so long together, ...
 pub(super) const AHEAD_NANOS: u32 = 200_000;
-/// ... and no more than so many.
+/// ... and no more chunks of them.
 const MOST_AHEAD: usize = 256;
 /// A worker that has quick things to do, and has ended none for so long, gets no more of them.
 const STALLED: Duration = Duration::from_millis(5);
@@ -29,8 +29,10 @@ const STALLED: Duration = Duration::from_millis(5);
 const STOPPED: Duration = STALLED.saturating_mul(20);
 /// Of few items that wait a worker gets no less than take so long together.
 const FEW_NANOS: u32 = 10_000;
-/// A light chunk has no more items.
+/// A light call has no more items, ...
 pub(super) const LIGHT_ITEMS: usize = 1024;
+/// ... nor one whose results somebody waits for one by one.
+const WANTED_ITEMS: usize = MANY_ITEMS as usize;
 
 impl State {
     /// The worker of a slot has nothing to do.
@@ -87,6 +89,7 @@ impl State {
     fn quick_pace(&mut self) -> Option<u32> {
         let (job, piece, size) = self.life.next_up(self.target)?;
         let function_number = job.function_number;
+        let size = if job.has_own_chunks() { size } else { 1 };
         let is_light = is_light(job, piece, size);
         let pace = self.pace(function_number).filter(|_| is_light)?;
         (pace < QUICK_NANOS).then_some(pace)
@@ -126,7 +129,8 @@ impl State {
         self.slots[index].link.clone()
     }
 
-    /// Whether a worker that has something to do has ended nothing for a while. One that has not begun
+    /// Whether a worker that has something to do has ended nothing for a while, or has not come to the end
+    /// of what should take less. One that has not begun
     /// with it waits for a processor, as others would.
     pub(super) fn is_stalled(&self, index: usize, now: Instant) -> bool {
         let slot = &self.slots[index];
@@ -137,7 +141,10 @@ impl State {
             let hand = self.life.hand(index);
             begun.is_none_or(|begun| hand.is_some_and(|hand| hand.has_begun(begun)))
         };
-        silent >= STALLED && (silent >= STOPPED || has_begun())
+        // What a worker is given at once takes less, but for what seemed to be quick and is not.
+        let in_front = now.saturating_duration_since(slot.front);
+        in_front >= STALLED && self.life.is_divisible(index)
+            || silent >= STALLED && (silent >= STOPPED || has_begun())
     }
 
     fn is_quick(&self, index: usize, now: Instant) -> bool {
@@ -200,7 +207,15 @@ impl Core {
     /// how many items wait again.
     pub(super) fn reclaim(&self, state: &mut State, index: usize) -> (Option<u32>, usize) {
         let slot = &mut state.slots[index];
-        let Some(begun) = slot.link.as_ref().and_then(|link| link.take_back()) else {
+        let Some(link) = &slot.link else {
+            return (None, 0);
+        };
+        let Some(begun) = link.take_back() else {
+            if self.has_rings() {
+                let reason = "what it says that it has begun makes no sense";
+                state.life.doom(index, Doom::Broken(reason.into()));
+                slot.kill();
+            }
             return (None, 0);
         };
         let count = state.life.reclaim(index, begun);
@@ -210,7 +225,7 @@ impl Core {
         }
         if state.life.hand(index).is_none() {
             self.has_nothing(state, index, Instant::now());
-            // The last one to get something: it did not begin with what it had.
+            // The last one to get something: it did not go on with what it had.
             if state.idle.pop_if(|last| *last == index).is_some() {
                 state.idle.insert(0, index);
             }
@@ -244,9 +259,12 @@ impl Core {
                 false => state.idle.pop(),
             };
             let Some(index) = next else { return };
+            // Even one that has nothing may have no room yet, behind what was taken back from it.
+            let has_room = |link: &Arc<Link>| link.takes_more();
+            let has_room = state.slots[index].link.as_ref().is_some_and(has_room);
             let chunks = match pace {
-                Some(pace) => self.take_quick(state, index, pace),
-                None => {
+                Some(pace) if has_room => self.take_quick(state, index, pace),
+                _ => {
                     let most = state.slots[index].tasks_left.unwrap_or(usize::MAX);
                     state.life.next(state.target, most).into_iter().collect()
                 }
@@ -267,17 +285,27 @@ impl Core {
             .min(most_ahead(pace).saturating_sub(slot.item_count))
             .min(slot.tasks_left.unwrap_or(usize::MAX))
             .clamp(1, LIGHT_ITEMS);
+        let mut chunks_left = MOST_AHEAD
+            .saturating_sub(state.life.hand_count(index))
+            .max(1);
         let mut bytes_left = LIGHT_BYTES;
         let mut function = None;
         let mut chunks = Chunks::default();
         while left > 0
+            && chunks_left > 0
             && let Some((job, piece, _)) = state.life.next_up(state.target)
             && !job.has_own_chunks()
             && *function.get_or_insert(job.function_number) == job.function_number
             && is_light(job, piece, 1)
             && piece.front_bytes(1) <= bytes_left
-            && let Some((job, piece)) = state.life.take(left, bytes_left)
         {
+            if job.wants_each() {
+                left = left.min(WANTED_ITEMS);
+            }
+            let Some((job, piece)) = state.life.take(left, bytes_left) else {
+                break;
+            };
+            chunks_left -= 1;
             left -= piece.range.len();
             bytes_left -= piece.front_bytes(piece.range.len());
             chunks.push((job, piece));
@@ -324,6 +352,7 @@ impl Core {
                 aftermath.wakes.push(link);
             }
         } else {
+            debug_assert!(chunks.only().is_some(), "chunks that are lost");
             aftermath.calls.push(Dispatch {
                 link,
                 slot: index,
@@ -346,7 +375,7 @@ impl Core {
     fn has_something(&self, state: &mut State, index: usize) {
         let slot = &mut state.slots[index];
         let now = Instant::now();
-        (slot.since, slot.mark) = (Some(now), now);
+        (slot.since, slot.mark, slot.front) = (Some(now), now, now);
         slot.place = state.busy.len();
         state.busy.push(index);
         let attendants = &self.attendants;

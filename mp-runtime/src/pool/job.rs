@@ -37,7 +37,7 @@ const QUICK_CHUNK_NANOS: u32 = AHEAD_NANOS / 4;
 /// How items are put into chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Chunking {
-    /// So many each.
+    /// So many each. If it is one, several chunks may go together.
     Fixed(usize),
     /// As many as are worth a message, found while they run.
     Automatic,
@@ -321,6 +321,11 @@ impl Job {
     /// Whether its chunks stay as they are: somebody asked for their size.
     pub(super) fn has_own_chunks(&self) -> bool {
         matches!(self.chunking, Chunking::Fixed(2..))
+    }
+
+    /// Whether somebody waits for each of its results, and not for all of them.
+    pub(super) fn wants_each(&self) -> bool {
+        !self.is_mapped || !matches!(self.chunking, Chunking::Automatic)
     }
 
     /// How many items the next chunk may have, of the `waiting` ones.

@@ -2,7 +2,7 @@
 //! thread and no process, so that a test goes through all orders of events.
 //!
 //! ```text
-//!   enqueue             assign                 complete
+//!   enqueue            hand_out                complete
 //!  ────────▶  waiting  ────────▶ with a worker ────────▶ ended, with its result
 //!               ▲ │                 │      │
 //!               │ │ cancel          │ lose │ lose: it was running and has no retries left,
@@ -19,10 +19,10 @@
 //!
 //! # Hands
 //!
-//! A chunk that was given to a worker is a *hand* of it. It may have several, which it does in order,
-//! and items of hands that are *divisible*, which are numbered one behind the other. What it has not
-//! begun of those can be taken back (`reclaim`), and waits again as if it had never had it. Several
-//! hands may go as one call.
+//! A chunk that was given to a worker is a *hand* of it. It may have several, which it does in order;
+//! those that it has not begun can be taken back (`reclaim`), and wait again as if it had never had
+//! them. So can what it has not begun of a *divisible* hand, of which each item has a number of its
+//! own to be begun by. Several divisible hands may go as one call.
 //!
 //! # Doom
 //!
@@ -318,6 +318,11 @@ impl Life {
     /// How many hands the worker of a slot has.
     pub(super) fn hand_count(&self, slot: usize) -> usize {
         self.hands.get(slot).map_or(0, VecDeque::len)
+    }
+
+    /// Whether what the worker of a slot does first can be divided.
+    pub(super) fn is_divisible(&self, slot: usize) -> bool {
+        self.hand(slot).is_some_and(|hand| hand.is_divisible)
     }
 
     /// Whether the worker of a slot has something that can be taken back, behind what it does first.

@@ -47,13 +47,15 @@ pub(super) struct Slot {
     pub(super) timer: Option<Instant>,
     /// Since when nothing of what it has was seen running, where there is a time limit.
     pub(super) silent_since: Option<Instant>,
-    /// The call and the place of the item that was last seen running, where there is a time limit, and
-    /// when it was seen first.
+    /// The number of the hand and the place in it of the item that was last seen running, where there is
+    /// a time limit, and when it was seen first.
     seen: Option<(u32, usize, Instant)>,
     /// When its worker, which had nothing, got something.
     pub(super) since: Option<Instant>,
     /// When that, or an item of it, ended last that it has had since.
     pub(super) mark: Instant,
+    /// When it came to what its worker does first.
+    pub(super) front: Instant,
     /// For how long its worker had run calls when that was.
     pub(super) pace: Pace,
     /// Its place among those that have something to do.
@@ -122,6 +124,7 @@ impl Slot {
             seen: None,
             since: None,
             mark: Instant::now(),
+            front: Instant::now(),
             pace: Pace::default(),
             place: 0,
             is_light: false,
@@ -153,11 +156,11 @@ impl Slot {
 
     /// An item of its worker is seen running: tells for how long it was, since it or one behind it
     /// was seen first.
-    pub(super) fn seen_for(&mut self, call: u32, place: usize) -> Duration {
+    pub(super) fn seen_for(&mut self, number: u32, place: usize) -> Duration {
         match self.seen {
-            Some((same, last, since)) if same == call && place <= last => since.elapsed(),
+            Some((same, last, since)) if same == number && place <= last => since.elapsed(),
             _ => {
-                self.seen = Some((call, place, Instant::now()));
+                self.seen = Some((number, place, Instant::now()));
                 Duration::ZERO
             }
         }
