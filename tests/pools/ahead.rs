@@ -1,13 +1,11 @@
 //! Calls that a worker has before it has come to them.
 
-mod watchdog;
-
 use std::sync::mpsc;
 use std::time::Duration;
 
 use mp::{Backend, ErrorKind, Pool, Task};
 
-use watchdog::{until, within};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
