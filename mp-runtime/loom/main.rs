@@ -17,7 +17,8 @@
 //!   that gets lost is a deadlock, which loom reports (`os/futex.rs`);
 //! - a thread can be made to die before any of its accesses (`os/identity.rs`).
 //!
-//! A name on the command line runs the models whose names contain it.
+//! A name on the command line runs the models whose names contain it, each in a process of its own,
+//! as many at once as there are processors: what stands for the machine is one for all threads.
 
 #![expect(
     unsafe_code,
@@ -34,10 +35,15 @@ mod channel;
 mod link;
 mod models;
 
+use std::io::{Write as _, stderr, stdout};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
-use std::sync::atomic::Ordering;
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Instant;
+
+use models::Model;
 
 /// What the harness of ordinary tests does with its arguments, as far as tools rely on it.
 fn main() -> ExitCode {
@@ -55,21 +61,57 @@ fn main() -> ExitCode {
         has("--ignored") == models::FAILING.contains(&name) || has("--include-ignored")
     };
     let chosen = models::all().filter(|(name, _)| is_wanted(name) && is_chosen(name));
+    let chosen: Vec<&Model> = chosen.collect();
     if has("--list") {
         for (name, _) in chosen {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
     }
-    let mut failed = 0;
-    for (name, model) in chosen {
-        let begin = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(model));
-        failed += u32::from(result.is_err());
-        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
-        let order_count = models::ORDER_COUNT.swap(0, Ordering::Relaxed);
-        let time = begin.elapsed();
-        println!("model {name} ... {verdict}, {order_count} orders, {time:.1?}");
-    }
-    ExitCode::from(u8::from(failed > 0))
+    let is_passed = match has("--exact") {
+        true => chosen.into_iter().all(run),
+        false => run_apart(&chosen),
+    };
+    ExitCode::from(u8::from(!is_passed))
+}
+
+/// Runs a model here, and tells whether it passed.
+fn run((name, model): &Model) -> bool {
+    let begin = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(model));
+    let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+    let order_count = models::ORDER_COUNT.swap(0, Ordering::Relaxed);
+    let time = begin.elapsed();
+    println!("model {name} ... {verdict}, {order_count} orders, {time:.1?}");
+    result.is_ok()
+}
+
+/// Runs each model in a process of its own, and tells whether all passed.
+fn run_apart(models: &[&Model]) -> bool {
+    let own = std::env::current_exe().expect("this program has a path");
+    let passed_count = AtomicUsize::new(0);
+    let rest = Mutex::new(models.iter());
+    let next = || rest.lock().expect("nobody panics with it").next();
+    let work = || {
+        while let Some((name, _)) = next() {
+            let mut model = Command::new(&own);
+            model.args([name, "--exact", "--include-ignored"]);
+            let output = model.output().expect("this program can be started");
+            // If nobody reads it, the exit code still tells.
+            let _ = stderr().write_all(&output.stderr);
+            let _ = stdout().write_all(&output.stdout);
+            if output.status.success() {
+                passed_count.fetch_add(1, Ordering::Relaxed);
+            } else {
+                eprintln!("model {name} ended with {}", output.status);
+            }
+        }
+    };
+    let processor_count = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..processor_count {
+            scope.spawn(work);
+        }
+    });
+    passed_count.into_inner() == models.len()
 }

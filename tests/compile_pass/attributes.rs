@@ -1,6 +1,13 @@
 //! Attributes reach what they are about.
 #![deny(missing_docs, warnings, clippy::all)]
-#![deny(deprecated, dead_code, non_camel_case_types, non_upper_case_globals, unused_must_use)]
+#![allow(clippy::non_minimal_cfg, reason = "it is a condition that holds")]
+#![deny(
+    deprecated,
+    dead_code,
+    non_camel_case_types,
+    non_upper_case_globals,
+    unused_must_use
+)]
 
 /// Absent.
 #[mp::process_fn]

@@ -1,6 +1,7 @@
 //! Every form a parameter can have.
 #![forbid(unsafe_code)]
 #![deny(missing_docs, warnings)]
+#![allow(clippy::too_many_arguments, reason = "there are as many as can be")]
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -81,7 +82,18 @@ fn attributes_of_parameters(#[allow(unused_variables)] n: u32) {}
 
 #[mp::process_fn]
 fn twelve(
-    a: u8, b: u8, c: u8, d: u8, e: u8, f: u8, g: u8, h: u8, i: u8, j: u8, k: u8, l: u8,
+    a: u8,
+    b: u8,
+    c: u8,
+    d: u8,
+    e: u8,
+    f: u8,
+    g: u8,
+    h: u8,
+    i: u8,
+    j: u8,
+    k: u8,
+    l: u8,
 ) -> u8 {
     a + b + c + d + e + f + g + h + i + j + k + l
 }
@@ -114,7 +126,15 @@ fn main() {
     assert_eq!(anonymous_lifetime("a", &Config::default()), 1);
     assert_eq!(aliases(vec![1.0], vec![], &vec![], &[2.0]), [1.0, 2.0]);
     assert_eq!(
-        patterns(1, (2, 3), Config { threads: 4 }, [5; 4], String::new(), 0, &(6, 7)),
+        patterns(
+            1,
+            (2, 3),
+            Config { threads: 4 },
+            [5; 4],
+            String::new(),
+            0,
+            &(6, 7)
+        ),
         28
     );
     attributes_of_parameters(1);

@@ -1,5 +1,9 @@
 //! Where a process function can stand, and what it is called there.
 #![deny(missing_docs, warnings)]
+#![allow(
+    unreachable_pub,
+    reason = "modules are public here as they are in a library"
+)]
 
 use mp::ProcessFn;
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,7 +68,8 @@ pub(crate) struct End {
     pub(crate) stderr: String,
 }
 
-/// How to start the program called `name`.
+/// How to start the program called `name`, which is in the file that asks.
+#[track_caller]
 pub(crate) fn command(name: &str) -> Command {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let run = format!(
@@ -77,7 +79,8 @@ pub(crate) fn command(name: &str) -> Command {
     );
     let mut command = Command::new(std::env::current_exe().expect("this binary has a path"));
     command
-        .args([name, "--exact", "--include-ignored", "--nocapture"])
+        .arg(name_in_harness(name, Location::caller().file()))
+        .args(["--exact", "--include-ignored", "--nocapture"])
         .arg("--test-threads=1")
         .env(PROGRAM, name)
         .env(RUN, run)
@@ -85,12 +88,25 @@ pub(crate) fn command(name: &str) -> Command {
     command
 }
 
+/// The harness's name of a test: a file in a folder is a module of the suite in `main.rs` there.
+fn name_in_harness(name: &str, file: &str) -> String {
+    let module = file
+        .rsplit_once("tests/")
+        .and_then(|(_, file)| file.split_once('/')?.1.strip_suffix(".rs"));
+    match module {
+        None => name.to_owned(),
+        Some(module) => format!("{module}::{name}"),
+    }
+}
+
 /// Starts the program called `name`.
+#[track_caller]
 pub(crate) fn start(name: &str) -> Program {
     Program::start(command(name))
 }
 
 /// Runs the program called `name`, which must succeed, and returns what it said.
+#[track_caller]
 pub(crate) fn run(name: &str) -> Vec<String> {
     let end = start(name).finish();
     assert!(end.status.success(), "`{name}` ended with {}", end.status);
@@ -133,6 +149,10 @@ impl Program {
                 .expect("what programs say is text");
             if count == 0 {
                 return None;
+            }
+            let begin = line.strip_prefix("running ");
+            if let Some(tests) = begin.and_then(|rest| rest.strip_suffix(" tests\n")) {
+                panic!("the harness found {tests} tests in place of the program");
             }
             if let Some(said) = line.strip_prefix(MARK) {
                 return Some(said.trim_end().to_owned());

@@ -21,8 +21,11 @@ use crate::os::futex::{self, Sleep};
 use crate::os::identity;
 use crate::sync::atomic;
 
-/// The models of a file, by name.
-pub(crate) type Models = &'static [(&'static str, fn())];
+/// A model and its name.
+pub(crate) type Model = (&'static str, fn());
+
+/// The models of a file.
+pub(crate) type Models = &'static [Model];
 
 macro_rules! models {
     ($($name:ident)*) => {
@@ -32,7 +35,7 @@ macro_rules! models {
 pub(crate) use models;
 
 /// All of them.
-pub(crate) fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
+pub(crate) fn all() -> impl Iterator<Item = &'static Model> {
     let files = [
         mutex::MODELS,
         rwlock::MODELS,

@@ -4,16 +4,14 @@
     reason = "handlers of signals and limits are set as a program would"
 )]
 
-mod programs;
-mod watchdog;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::programs;
+use crate::watchdog::{until, within};
 use mp::{Builder, ErrorKind, Pool};
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

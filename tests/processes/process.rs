@@ -1,7 +1,5 @@
 //! Processes, their handles, names and options.
 
-mod watchdog;
-
 use std::future::Future;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
@@ -11,9 +9,9 @@ use std::task::{Context, Poll, Wake};
 use std::thread::Thread;
 use std::time::Duration;
 
+use crate::watchdog::{until, within};
 use mp::{Builder, ErrorKind, ProcessFn as _, ProcessInfo, Stdio};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -88,7 +86,7 @@ fn a_process_returns_what_its_function_returns() {
         assert_ne!(process.id(), std::process::id());
         assert_eq!(process.join().expect("it returned"), 144);
         assert_eq!(square(5), 25);
-        assert_eq!(square::NAME, "process::square");
+        assert_eq!(square::NAME, "processes::process::square");
     });
 }
 

@@ -1,8 +1,5 @@
 //! Starts that fail: in bounded time, with the reason, and with nothing left behind.
 
-mod programs;
-mod watchdog;
-
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
@@ -14,8 +11,8 @@ use mp::{Builder, Error, ErrorKind, Pool};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 
-use programs::{Directory, Program, open_descriptors, say};
-use watchdog::{until, within};
+use crate::programs::{self, Directory, Program, open_descriptors, say};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long what is on its way out may take to be gone.

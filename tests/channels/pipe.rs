@@ -2,10 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod interruption;
-mod programs;
-mod watchdog;
-
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,8 +16,9 @@ use nix::sys::socket::{MsgFlags, send};
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use programs::say;
-use watchdog::{until, within};
+use crate::interruption;
+use crate::programs::{self, say};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const SHORT: Duration = Duration::from_millis(5);
@@ -218,7 +215,7 @@ fn length_of(from: Connection<u64, Bulk>) {
 }
 
 #[mp::test]
-#[ignore = "takes 16 GiB of memory; `cargo test --release --test pipe -- --ignored promise_15`"]
+#[ignore = "takes 16 GiB of memory; `cargo test --release --test channels pipe::promise_15 -- --ignored`"]
 fn promise_15_five_gibibytes_travel() {
     within(LIMIT, || {
         const BYTES: usize = 5 << 30;

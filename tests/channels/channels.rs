@@ -1,8 +1,6 @@
 //! Channels: what is sent is received, whole, once, in order, and ends when it should.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod watchdog;
-
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::fs;
@@ -18,7 +16,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use watchdog::{until, within};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long somebody waits for what must not be waited for: long enough for any machine.

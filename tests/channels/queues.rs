@@ -1,8 +1,6 @@
 //! Queues: both ends in one handle, an end that somebody declares, and work that is counted.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod watchdog;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +8,7 @@ use std::time::{Duration, Instant};
 use mp::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use watchdog::{until, within};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long somebody waits for what must not be waited for: long enough for any machine.

@@ -1,8 +1,5 @@
 //! What a worker sends and what it leaves lying about harms nobody else.
 
-mod programs;
-mod watchdog;
-
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::RawFd;
@@ -14,8 +11,8 @@ use mp::{Builder, Pool, TaskOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use programs::{Directory, Program, say};
-use watchdog::{until, within};
+use crate::programs::{self, Directory, Program, say};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

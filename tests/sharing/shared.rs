@@ -1,15 +1,13 @@
 //! Handles to shared memory, in and out of processes.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod watchdog;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::watchdog::within;
 use mp::prelude::*;
 use mp::sync::{Mutex, PoisonCause};
 use serde::{Deserialize, Serialize};
-use watchdog::within;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -1,13 +1,11 @@
 //! Shared memory as arrays of `ndarray`.
 
-mod watchdog;
-
 use std::time::Duration;
 
+use crate::watchdog::within;
 use mp::ndarray::View as _;
 use mp::prelude::*;
 use ndarray::{Axis, ErrorKind, ShapeBuilder as _, array};
-use watchdog::within;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 

@@ -1,10 +1,7 @@
 //! Queues and channels against a naive model: whatever is done, in whichever order and size.
 //!
-//! More cases: `PROPTEST_CASES=10000 cargo test --release --test channel_model`.
+//! More cases: `PROPTEST_CASES=10000 cargo test --release --test channels channel_model`.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
-
-mod programs;
-mod watchdog;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +11,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use watchdog::within;
+use crate::programs;
+use crate::watchdog::within;
 
 const LIMIT: Duration = Duration::from_secs(1000);
 /// Longer than anybody here has to wait for a lock.

@@ -2,9 +2,6 @@
 //! of it is left.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod programs;
-mod watchdog;
-
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,8 +15,8 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize, Serializer, ser};
 
-use programs::{say, take_descriptors_but};
-use watchdog::{until, within};
+use crate::programs::{self, say, take_descriptors_but};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(200);
 const GENEROUS: Duration = Duration::from_secs(60);

@@ -1,7 +1,5 @@
 //! Calls that a worker has before it has come to them.
 
-mod watchdog;
-
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -10,7 +8,7 @@ use nix::unistd::Pid;
 
 use mp::{Backend, ErrorKind, Pool, Task, TaskOptions};
 
-use watchdog::{until, within};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

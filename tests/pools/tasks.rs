@@ -1,8 +1,5 @@
 //! What is done with the result of a task: callbacks, `as_completed`, futures.
 
-mod programs;
-mod watchdog;
-
 use std::fs::{self, File};
 use std::future::Future;
 use std::iter;
@@ -18,8 +15,8 @@ use std::time::Duration;
 use mp::{Error, ErrorKind, Pool, Task, TaskOptions};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use programs::{Directory, program, say};
-use watchdog::{until, within};
+use crate::programs::{self, Directory, program, say};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -4,9 +4,6 @@
     reason = "handlers of exits and forks are made as a program would"
 )]
 
-mod programs;
-mod watchdog;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::parent_id;
@@ -25,8 +22,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use programs::Directory;
-use watchdog::{until, within};
+use crate::programs::{self, Directory};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -210,7 +207,7 @@ fn promise_07_an_initializer_that_fails_fails_the_pool_at_once_with_its_own_erro
                     .location()
                     .is_some_and(|place| place.contains("policies.rs"))
             );
-            assert_eq!(error.function(), Some("policies::begin"), "{error}");
+            assert_eq!(error.function(), Some("pools::policies::begin"), "{error}");
 
             let error = check_refused(&with(How::Exit), &runs, most, &["exited with code 3"]);
             assert!(error.panic().is_none());
@@ -224,13 +221,13 @@ fn promise_07_an_initializer_that_fails_fails_the_pool_at_once_with_its_own_erro
 
             let own = || (runs.clone(),);
             let with = builder(workers).initializer(begin_with_text, own());
-            let parts = ["`policies::begin_with_text`", "weights.bin is empty"];
+            let parts = ["`pools::policies::begin_with_text`", "weights.bin is empty"];
             let error = check_refused(&with, &runs, most, &parts);
             assert!(error.panic().is_none());
             let with = builder(workers).initializer(begin_with_debug, own());
             check_refused(&with, &runs, most, &["OnlyDebug(17)"]);
             let with = builder(workers).initializer(begin_silently, own());
-            check_refused(&with, &runs, most, &["`policies::begin_silently`"]);
+            check_refused(&with, &runs, most, &["`pools::policies::begin_silently`"]);
             let with = builder(workers).initializer(begin_for_ever, own());
             check_refused(&with, &runs, most, &["150ms"]);
             let args = (runs.clone(), OneWay);
@@ -380,7 +377,9 @@ fn promise_07_workers_that_are_killed_in_their_initializers_trip_the_fuse() {
             assert_eq!(error.kind(), ErrorKind::Initializer, "{error}");
             assert_eq!(error.signal(), Some(Signal::SIGKILL as i32), "{error}");
             assert!(
-                error.to_string().contains("`policies::begin_and_die`"),
+                error
+                    .to_string()
+                    .contains("`pools::policies::begin_and_die`"),
                 "{error}"
             );
             assert!(read(&runs) <= before + 4, "it tries a few times");

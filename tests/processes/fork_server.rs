@@ -1,9 +1,6 @@
 //! The fork server: what comes from it is what an exec gives, and whatever becomes of it, processes
 //! start, and nobody is left over.
 
-mod programs;
-mod watchdog;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{ExitStatusExt as _, parent_id};
@@ -16,8 +13,8 @@ use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Pid;
 
-use programs::{Directory, Program, fork_servers_of, say};
-use watchdog::{until, within};
+use crate::programs::{self, Directory, Program, fork_servers_of, say};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

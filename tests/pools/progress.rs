@@ -1,8 +1,5 @@
 //! Progress bars of `indicatif`.
 
-mod programs;
-mod watchdog;
-
 use std::fs::{self, File};
 use std::io;
 use std::time::Duration;
@@ -10,8 +7,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, TermLike};
 use mp::{ErrorKind, Pool, TaskOptions, WithOptions};
 
-use programs::Directory;
-use watchdog::{until, within};
+use crate::programs::Directory;
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

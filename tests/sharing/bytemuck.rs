@@ -1,14 +1,12 @@
-//! Plain old data in shared memory, in a crate that forbids unsafe code.
+//! Plain old data in shared memory, where unsafe code is forbidden.
 #![forbid(unsafe_code)]
-
-mod watchdog;
 
 use std::time::Duration;
 
+use crate::watchdog::within;
 use bytemuck::Zeroable as _;
 use mp::Pod;
 use mp::prelude::*;
-use watchdog::within;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

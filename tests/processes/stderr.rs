@@ -3,9 +3,6 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod programs;
-mod watchdog;
-
 use std::fs::{self, File};
 use std::io::{IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
@@ -18,8 +15,8 @@ use nix::sys::signal::{Signal, raise};
 use nix::sys::stat::Mode;
 use nix::unistd::{close, dup2_stderr, mkfifo};
 
-use programs::{Directory, End, Program, say};
-use watchdog::{until, within};
+use crate::programs::{self, Directory, End, Program, say};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

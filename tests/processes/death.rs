@@ -1,7 +1,4 @@
 //! What becomes of the items of a worker that dies, and what the error says.
-mod programs;
-mod watchdog;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -15,8 +12,8 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use programs::Directory;
-use watchdog::{until, within};
+use crate::programs::{self, Directory};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -206,12 +203,16 @@ fn promise_06_join_says_how_the_process_ended() {
             let error = process.join().expect_err("the call does not return");
             check_evidence(&error, end);
             assert_eq!(error.process_id(), Some(id), "{error}");
-            assert_eq!(error.function(), Some("death::suffer"), "{error}");
+            assert_eq!(
+                error.function(),
+                Some("processes::death::suffer"),
+                "{error}"
+            );
             assert_eq!(error.item(), None, "{error}");
             let text = error.to_string();
             assert!(text.contains("sufferer"), "{text}");
             assert!(text.contains(&format!("pid {id}")), "{text}");
-            assert!(text.contains("`death::suffer`"), "{text}");
+            assert!(text.contains("`processes::death::suffer`"), "{text}");
         }
     });
 }
@@ -225,9 +226,12 @@ fn promise_06_the_error_of_a_map_says_which_item_ended_its_worker_and_how() {
             let error = pool.map(step, items).expect_err("item 13 does not return");
             check_evidence(&error, end);
             assert_eq!(error.item(), Some(13), "{error}");
-            assert_eq!(error.function(), Some("death::step"), "{error}");
+            assert_eq!(error.function(), Some("processes::death::step"), "{error}");
             let text = error.to_string();
-            assert!(text.contains("`death::step` (item 13)"), "{text}");
+            assert!(
+                text.contains("`processes::death::step` (item 13)"),
+                "{text}"
+            );
             let id = error.process_id().expect("a worker ran it");
             assert!(text.contains(&format!("pid {id}")), "{text}");
         }
@@ -957,7 +961,7 @@ fn promise_02_a_call_that_takes_too_long_is_stopped_and_said_to() {
         let error = pool.apply(forever, (1,)).expect_err("it takes for ever");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("100ms"), "{error}");
-        assert_eq!(error.function(), Some("death::forever"));
+        assert_eq!(error.function(), Some("processes::death::forever"));
         let error = pool.apply(too_long, ()).expect_err("it takes for ever");
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("50ms"), "{error}");

@@ -2,14 +2,12 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs, warnings, clippy::all)]
 
-mod watchdog;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::watchdog::within;
 use mp::sync::Mutex;
 use mp::{Error, ErrorKind, Shareable, Shared, Value};
-use watchdog::within;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

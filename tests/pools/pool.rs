@@ -1,7 +1,5 @@
 //! Pools: order, chunks, options, lazy maps, tasks.
 
-mod watchdog;
-
 use std::cell::Cell;
 use std::future::Future as _;
 use std::pin::Pin;
@@ -11,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use crate::watchdog::{until, within};
 use mp::{ErrorKind, Pool, TaskOptions};
-use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

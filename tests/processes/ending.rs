@@ -1,8 +1,5 @@
 //! How pools, processes and programs end: in bounded time, from anywhere, and with nobody left.
 
-mod programs;
-mod watchdog;
-
 use std::fs::{self, File};
 use std::future::Future as _;
 use std::os::unix::process::CommandExt as _;
@@ -19,8 +16,8 @@ use mp::{ErrorKind, Pool, ProcessInfo, Task};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use programs::{Directory, Program, say};
-use watchdog::{until, within};
+use crate::programs::{self, Directory, Program, say};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 

@@ -1,13 +1,11 @@
 //! The same pool over processes, threads, and none of them.
 
-mod watchdog;
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::watchdog::{until, within};
 use mp::sync::Event;
 use mp::{Array, ArrayChunk, Backend, ErrorKind, Pool, Receiver, Sender, Shared, TaskOptions};
-use watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const BACKENDS: [Backend; 3] = [Backend::Processes, Backend::Threads, Backend::Inline];

@@ -1,9 +1,6 @@
 //! Locks in memory that processes share, and owners that do not come to their end.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod interruption;
-mod watchdog;
-
 use std::hint::black_box;
 use std::num::NonZero;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,8 +13,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 
-use interruption::be_interrupted;
-use watchdog::{until, within};
+use crate::interruption::be_interrupted;
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long somebody waits for what must not be waited for: long enough for any machine.

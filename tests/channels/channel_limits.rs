@@ -2,10 +2,6 @@
 //! and peers that write nonsense.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod interruption;
-mod programs;
-mod watchdog;
-
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -16,9 +12,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mp::prelude::*;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use interruption::be_interrupted;
-use programs::{say, take_descriptors_but};
-use watchdog::{until, within};
+use crate::interruption::be_interrupted;
+use crate::programs::{self, say, take_descriptors_but};
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(200);
 /// How long somebody waits for what must not be waited for: long enough for any machine.
@@ -539,7 +535,7 @@ impl Random {
 
 /// Where the words of a ring are that the source gives a place.
 fn words_of_a_ring() -> Vec<(&'static str, u64)> {
-    const SOURCE: &str = include_str!("../mp-runtime/src/channel/ring.rs");
+    const SOURCE: &str = include_str!("../../mp-runtime/src/channel/ring.rs");
     let places = SOURCE.lines().filter_map(|line| {
         let (name, rest) = line.strip_prefix("const ")?.split_once(": usize = ")?;
         let offset = rest.split(';').next()?.parse().ok()?;

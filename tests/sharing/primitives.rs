@@ -2,9 +2,6 @@
 //! are killed in them.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-mod interruption;
-mod watchdog;
-
 use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -18,7 +15,8 @@ use mp::sync::{
 };
 use serde::{Deserialize, Serialize};
 
-use watchdog::{until, within};
+use crate::interruption;
+use crate::watchdog::{until, within};
 
 const LIMIT: Duration = Duration::from_secs(120);
 const GENEROUS: Duration = Duration::from_secs(60);
