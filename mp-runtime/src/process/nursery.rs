@@ -22,7 +22,15 @@ struct Nursery {
 pub(super) fn run<T: Send + 'static>(
     start: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    run_on(&nursery()?.starts, start)
+    run_beside(start, || {})
+}
+
+/// The same; `meanwhile` runs on the thread that calls.
+pub(super) fn run_beside<T: Send + 'static>(
+    start: impl FnOnce() -> io::Result<T> + Send + 'static,
+    meanwhile: impl FnOnce(),
+) -> io::Result<T> {
+    run_on(&nursery()?.starts, start, meanwhile)
 }
 
 /// The id of the thread that starts processes.
@@ -33,6 +41,7 @@ pub(super) fn thread_id() -> io::Result<u32> {
 fn run_on<T: Send + 'static>(
     starts: &Sender<Start>,
     start: impl FnOnce() -> io::Result<T> + Send + 'static,
+    meanwhile: impl FnOnce(),
 ) -> io::Result<T> {
     let (result, outcome) = channel();
     let ended = || io::Error::other("the thread that starts processes has ended");
@@ -41,6 +50,7 @@ fn run_on<T: Send + 'static>(
         let _ = result.send(start());
     });
     starts.send(start).map_err(|_| ended())?;
+    meanwhile();
     outcome.recv().map_err(|_| ended())?
 }
 
@@ -54,7 +64,7 @@ fn nursery() -> io::Result<Nursery> {
                 os::thread::contained(start);
             }
         })?;
-        let thread_id = run_on(&starts, || Ok(os::thread::own_id()))?;
+        let thread_id = run_on(&starts, || Ok(os::thread::own_id()), || {})?;
         Ok(Nursery { starts, thread_id })
     })
 }

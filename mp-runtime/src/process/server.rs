@@ -12,7 +12,9 @@
 //!
 //! One thread at a time has the keeper's lock, and with it the socket: one request, one reply. What
 //! is to be compared is compared while the server forks, which takes about as long: until then the new
-//! process waits for its boot message, and where it does not get one it has run nothing and ends.
+//! process waits for its boot message, and where it does not get one it has run nothing and ends. A
+//! comparison counts for all who asked before it began, since what each of them may have changed was
+//! changed by then: many processes that are started at once take few of them ([`Ticket`]).
 //! Nothing here makes a start fail that would not fail by exec: where the server is of no use, the
 //! process is executed.
 //!
@@ -32,6 +34,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,7 +47,7 @@ use crate::os::exec::{self, Launch, Stream};
 use crate::os::pidfd::PidFd;
 use crate::os::surroundings::Surroundings;
 use crate::os::thread::{self, PerProcess};
-use crate::os::{descriptor, packet, stderr};
+use crate::os::{descriptor, limit, packet, stderr};
 use crate::sync::statics;
 
 /// How long a start waits for a new server, at most; then it goes on without.
@@ -95,8 +98,43 @@ struct Server {
     socket: OwnedFd,
     pidfd: Arc<PidFd>,
     surroundings: Surroundings,
+    /// What the last comparison has found.
+    check: Check,
     /// Whether it is one of a test.
     is_of_test: bool,
+}
+
+/// That a server [fits](Server::fits), and how often the kernel had killed a process for lack of memory by
+/// then.
+#[derive(Clone, Copy)]
+struct Check {
+    /// It counts for those who asked before.
+    until: Ticket,
+    kills: Option<u64>,
+}
+
+/// When somebody has asked for a process.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+struct Ticket(u64);
+
+impl Ticket {
+    /// A later one than all before. What was done by those who had one, before they took it, is seen by
+    /// who takes a later one.
+    fn take() -> Ticket {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        // SYNC a: each change of the word is one of a chain, in which each sees what stands before.
+        Ticket(LAST.fetch_add(1, Ordering::AcqRel))
+    }
+}
+
+impl Check {
+    /// Begins one, of a server that turns out to fit or is not used.
+    fn begin() -> Check {
+        Check {
+            until: Ticket::take(),
+            kills: limit::out_of_memory_kills(),
+        }
+    }
 }
 
 /// The one of this process.
@@ -123,8 +161,8 @@ pub(super) enum Asked {
     Lost,
 }
 
-/// Has the server make a process with `parts`, and calls `boot` while it does. Before that is called
-/// the new process has no boot message.
+/// Has the server make a process with `parts`, and calls `boot` while it does, with how often the kernel
+/// had killed a process for lack of memory. Before that is called the new process has no boot message.
 ///
 /// # Errors
 ///
@@ -132,16 +170,20 @@ pub(super) enum Asked {
 pub(super) fn ask(
     parts: &Parts<BorrowedFd<'_>>,
     warm_up: Duration,
-    boot: impl FnOnce() -> io::Result<()>,
+    boot: impl FnOnce(Option<u64>) -> io::Result<()>,
 ) -> io::Result<Asked> {
+    let ticket = Ticket::take();
     let mut keeper = keeper();
-    let Some((server, is_checked)) = keeper.ready(warm_up.min(WARM_UP)) else {
+    let Some(server) = keeper.ready(warm_up.min(WARM_UP)) else {
         return Ok(Asked::InVain);
     };
     let asked = request::send_request(&server.socket, parts);
     // The two work at once.
-    let fits = is_checked || server.fits().is_ok_and(|fits| fits);
-    let booted = if fits { boot() } else { Ok(()) };
+    let fits = server.fits(ticket).is_ok_and(|fits| fits);
+    let booted = match fits {
+        true => boot(server.check.kills),
+        false => Ok(()),
+    };
     let answered = match asked {
         // Too many descriptors are on their way, or it has no memory: it has not got it.
         Err(error) if !packet::is_gone(&error) => return Ok(Asked::InVain),
@@ -185,9 +227,8 @@ pub(super) fn ask(
 }
 
 impl Keeper {
-    /// The server, if there is one that is ready by the end of `warm_up`; and whether it surely
-    /// [fits](Server::fits).
-    fn ready(&mut self, warm_up: Duration) -> Option<(&Server, bool)> {
+    /// The server, if there is one that is ready by the end of `warm_up`.
+    fn ready(&mut self, warm_up: Duration) -> Option<&mut Server> {
         let is_of_test = birth::entry().is_some();
         let is_known = match &self.stage {
             Stage::Unfit => return None,
@@ -197,14 +238,15 @@ impl Keeper {
         if !is_known {
             self.come(warm_up, is_of_test)?;
         }
-        match &self.stage {
-            Stage::Ready(server) => Some((server, !is_known)),
+        match &mut self.stage {
+            Stage::Ready(server) => Some(server),
             _ => None,
         }
     }
 
     /// Sees to it that there is one, which is new or was not asked before.
     fn come(&mut self, warm_up: Duration, is_of_test: bool) -> Option<()> {
+        let check = Check::begin();
         let now = Surroundings::of(nursery::thread_id().ok()?).ok()?;
         let mut deadline = Instant::now();
         if let Stage::Coming(server) | Stage::Ready(server) = &self.stage
@@ -217,8 +259,11 @@ impl Keeper {
             if self.not_before.is_some_and(|due| Instant::now() < due) {
                 return None;
             }
-            self.stage = Stage::Coming(Server::start(now, is_of_test).ok()?);
+            self.stage = Stage::Coming(Server::start(now, check, is_of_test).ok()?);
             deadline += warm_up;
+        }
+        if let Stage::Coming(server) | Stage::Ready(server) = &mut self.stage {
+            server.check = check;
         }
         if let Stage::Coming(server) = &self.stage {
             match request::receive_hello(&server.socket, deadline) {
@@ -265,13 +310,22 @@ impl Keeper {
 }
 
 impl Server {
-    /// Whether what it was started in is what the program would give to an exec now.
-    fn fits(&self) -> io::Result<bool> {
-        Ok(Surroundings::of(nursery::thread_id()?)? == self.surroundings)
+    /// Whether what it was started in is what the program would give to an exec now, or had given since
+    /// it was asked.
+    fn fits(&mut self, asked: Ticket) -> io::Result<bool> {
+        if asked < self.check.until {
+            return Ok(true);
+        }
+        let check = Check::begin();
+        let fits = Surroundings::of(nursery::thread_id()?)? == self.surroundings;
+        if fits {
+            self.check = check;
+        }
+        Ok(fits)
     }
 
     /// Executes one.
-    fn start(before: Surroundings, is_of_test: bool) -> io::Result<Server> {
+    fn start(before: Surroundings, check: Check, is_of_test: bool) -> io::Result<Server> {
         let (socket, servers_end) = packet::pair()?;
         let servers_end = descriptor::above_standard(servers_end)?;
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
@@ -303,6 +357,7 @@ impl Server {
             socket,
             pidfd,
             surroundings,
+            check,
             is_of_test,
         })
     }
