@@ -207,7 +207,7 @@ impl LaunchSpec {
             };
             match asked {
                 Asked::Born(born) => {
-                    let (id, pidfd, _keeper) = born.into_parts();
+                    let (id, pidfd, _replies) = born.into_parts();
                     let [.., carrier] = luggage;
                     let kills = kills.flatten();
                     break (ends.adopt(boot, source, kills, id, pidfd)?, carrier);

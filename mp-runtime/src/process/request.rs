@@ -97,6 +97,12 @@ pub(super) fn receive_request(socket: &OwnedFd) -> Option<io::Result<Parts<Owned
     Some(Ok(parts))
 }
 
+/// Whether there is one already, or there will be none.
+pub(super) fn is_waiting(socket: &OwnedFd) -> bool {
+    packet::wait(socket, false, Some(Instant::now()))
+        .is_ok_and(|ready| ready.to_receive || ready.is_hung_up)
+}
+
 pub(super) fn send_reply(
     socket: &OwnedFd,
     outcome: io::Result<(u32, BorrowedFd<'_>)>,

@@ -10,11 +10,25 @@
 //! | `Ready`, with the [`Surroundings`] it was started in | those are others now, it has ended, or does not answer: `Away`. The kernel does not let it fork: `Unfit` |
 //! | `Unfit` | for ever: all processes are executed |
 //!
-//! One thread at a time has the keeper's lock, and with it the socket: one request, one reply. What
-//! is to be compared is compared while the server forks, which takes about as long: until then the new
-//! process waits for its boot message, and where it does not get one it has run nothing and ends. A
+//! What is to be compared is compared while the server forks, which takes about as long: until then the
+//! new process waits for its boot message, and where it does not get one it has run nothing and ends. A
 //! comparison counts for all who asked before it began, since what each of them may have changed was
 //! changed by then: many processes that are started at once take few of them ([`Ticket`]).
+//!
+//! # Two at a time
+//!
+//! While the reply to one request is waited for, the next request is sent, so that the server has
+//! always something to do. There are two locks, taken hand over hand:
+//!
+//! | lock | is held | while it is held |
+//! | --- | --- | --- |
+//! | the keeper's | before a request is sent, until its sender has the other lock; longer where something is amiss | nobody else sends, and the stage stays |
+//! | of replies | from then on, until the new process is on the [`watch`], or it is sure that there is none | nobody else receives |
+//!
+//! So replies are received in the order in which requests were sent. Who has both locks knows that no
+//! request is on its way but its own, and only such a one changes the stage. The keeper's lock is never
+//! waited for with the other one held.
+//!
 //! Nothing here makes a start fail that would not fail by exec: where the server is of no use, the
 //! process is executed.
 //!
@@ -24,12 +38,14 @@
 //! | --- | --- |
 //! | the server, before it takes a request | to send fails, or the reply is the end of the socket: another one is started and asked, with everything made anew, and after that the process is executed |
 //! | the server, after the fork and before its reply | the same, since the new process may have taken its boot message; and that process is found among the children of this program's [`nursery`] as one that nobody knows, killed and collected ([`collect_lost`]). Its lifeline ends it as well, once the start has been given up |
-//! | the server, stopped or stuck | after [`PATIENCE`] it is killed, and the same |
+//! | the server, stopped or stuck | after [`PATIENCE`] its replies count as lost, and the same |
 //! | the new process, at any time | its parent has its pidfd: as any worker |
 //! | the program | the kernel kills the server with the nursery's thread; if not, its socket ends |
 //!
-//! A child is put on the [`watch`] before the lock is let go, so that whoever looks for lost ones
-//! knows all others.
+//! Who finds that no reply will come marks all of them as lost, for the one that waits behind him. Each
+//! of these lets go of the lock of replies and takes both; the first one that has them lets go of the
+//! server and looks for lost children. A child is put on the [`watch`] before the lock of replies is let
+//! go, so that whoever looks for lost ones knows all others.
 
 use std::fs;
 use std::io;
@@ -63,20 +79,31 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// ... up to this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// A process that the server has made. While its guard is there nobody else asks the server.
+/// A process that the server has made. While its guard is there nobody looks for lost ones.
 pub(super) struct Born {
     id: u32,
     pidfd: PidFd,
-    keeper: Guard,
+    replies: MutexGuard<'static, Replies>,
 }
 
 impl Born {
     pub(super) fn into_parts(self) -> (u32, PidFd, impl Drop) {
-        (self.id, self.pidfd, self.keeper)
+        (self.id, self.pidfd, self.replies)
     }
 }
 
-type Guard = MutexGuard<'static, Keeper>;
+/// Where processes are asked for. See "Two at a time" above.
+struct Desk {
+    keeper: Mutex<Keeper>,
+    replies: Mutex<Replies>,
+}
+
+/// What is known of replies that have not come.
+#[derive(Default)]
+struct Replies {
+    /// There will be none from this server.
+    are_lost: bool,
+}
 
 /// Who has the server.
 struct Keeper {
@@ -95,7 +122,8 @@ enum Stage {
 }
 
 struct Server {
-    socket: OwnedFd,
+    /// Whoever waits for a reply has it, too.
+    socket: Arc<OwnedFd>,
     pidfd: Arc<PidFd>,
     surroundings: Surroundings,
     /// What the last comparison has found.
@@ -138,23 +166,36 @@ impl Check {
 }
 
 /// The one of this process.
-fn keeper() -> Guard {
-    static KEEPER: PerProcess<&'static Mutex<Keeper>> = PerProcess::new();
+fn desk() -> &'static Desk {
+    static DESK: PerProcess<&'static Desk> = PerProcess::new();
     let make = || -> Result<_, std::convert::Infallible> {
-        Ok(&*Box::leak(Box::new(Mutex::new(Keeper {
+        let keeper = Mutex::new(Keeper {
             stage: Stage::Away,
             failures: 0,
             not_before: None,
-        }))))
+        });
+        let replies = Mutex::default();
+        Ok(&*Box::leak(Box::new(Desk { keeper, replies })))
     };
-    let Ok(keeper) = KEEPER.get_or_try_init(make);
-    keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    let Ok(desk) = DESK.get_or_try_init(make);
+    desk
+}
+
+impl Desk {
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replies(&self) -> MutexGuard<'_, Replies> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What came of asking for a process.
 pub(super) enum Asked {
     Born(Born),
-    /// There is no server that could make it, and there is no process.
+    /// There is no server that could make it, and there is no process. If `boot` was called, the boot
+    /// message is there.
     InVain,
     /// The server ended, did not answer, or was of no use any more. If it had made a process that is
     /// gone, or ends without its boot message; and what that was given may be used up.
@@ -173,22 +214,32 @@ pub(super) fn ask(
     boot: impl FnOnce(Option<u64>) -> io::Result<()>,
 ) -> io::Result<Asked> {
     let ticket = Ticket::take();
-    let mut keeper = keeper();
-    let Some(server) = keeper.ready(warm_up.min(WARM_UP)) else {
+    let desk = desk();
+    let mut keeper = desk.keeper();
+    let Some(server) = keeper.ready(desk, warm_up.min(WARM_UP)) else {
         return Ok(Asked::InVain);
     };
-    let asked = request::send_request(&server.socket, parts);
+    let sent = request::send_request(&server.socket, parts);
     // The two work at once.
     let fits = server.fits(ticket).is_ok_and(|fits| fits);
     let booted = match fits {
         true => boot(server.check.kills),
         false => Ok(()),
     };
-    let answered = match asked {
+    let socket = Arc::clone(&server.socket);
+    if let Err(error) = &sent
+        && !packet::is_gone(error)
+    {
         // Too many descriptors are on their way, or it has no memory: it has not got it.
-        Err(error) if !packet::is_gone(&error) => return Ok(Asked::InVain),
-        Err(error) => Err(error),
-        Ok(()) => request::receive_reply(&server.socket, Instant::now() + PATIENCE),
+        return booted.map(|()| Asked::InVain);
+    }
+    let mut replies = desk.replies();
+    // The next one may ask, if all is well.
+    let is_wanted = fits && booted.is_ok();
+    let keeper = (!is_wanted).then_some(keeper);
+    let answered = match sent {
+        Ok(()) if !replies.are_lost => request::receive_reply(&socket, Instant::now() + PATIENCE),
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
     };
     match answered {
         Ok(Reply::Born { id, pidfd: None }) => {
@@ -200,27 +251,35 @@ pub(super) fn ask(
             pidfd: Some(pidfd),
         }) => {
             let pidfd = PidFd::from(pidfd);
-            if fits && booted.is_ok() {
-                return Ok(Asked::Born(Born { id, pidfd, keeper }));
-            }
+            let Some(mut keeper) = keeper else {
+                return Ok(Asked::Born(Born { id, pidfd, replies }));
+            };
             // Where that is not allowed it ends when its lifeline is closed.
             let _ = pidfd.send_signal(libc::SIGKILL);
             let _ = watch::collect(id, &Arc::new(pidfd));
             booted?;
-            // Its socket closes, and it ends.
-            keeper.stage = Stage::Away;
+            keeper.let_go(&mut replies);
             Ok(Asked::Lost)
         }
         Ok(Reply::Refused(error)) => match error.raw_os_error() {
             Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
+                drop(replies);
+                let mut keeper = keeper.unwrap_or_else(|| desk.keeper());
+                keeper.let_go(&mut desk.replies());
                 keeper.be_unfit(&format!("it may not fork: {error}"));
-                Ok(Asked::InVain)
+                booted.map(|()| Asked::InVain)
             }
-            Some(libc::EMFILE) => Ok(Asked::InVain),
+            Some(libc::EMFILE) => booted.map(|()| Asked::InVain),
             _ => Err(error),
         },
         Err(_) => {
-            keeper.lose();
+            replies.are_lost = true;
+            drop(replies);
+            let mut keeper = keeper.unwrap_or_else(|| desk.keeper());
+            let mut replies = desk.replies();
+            if replies.are_lost {
+                keeper.let_go(&mut replies);
+            }
             Ok(Asked::Lost)
         }
     }
@@ -228,7 +287,7 @@ pub(super) fn ask(
 
 impl Keeper {
     /// The server, if there is one that is ready by the end of `warm_up`.
-    fn ready(&mut self, warm_up: Duration) -> Option<&mut Server> {
+    fn ready(&mut self, desk: &Desk, warm_up: Duration) -> Option<&mut Server> {
         let is_of_test = birth::entry().is_some();
         let is_known = match &self.stage {
             Stage::Unfit => return None,
@@ -236,7 +295,7 @@ impl Keeper {
             Stage::Away | Stage::Coming(_) => false,
         };
         if !is_known {
-            self.come(warm_up, is_of_test)?;
+            self.come(desk, warm_up, is_of_test)?;
         }
         match &mut self.stage {
             Stage::Ready(server) => Some(server),
@@ -245,15 +304,14 @@ impl Keeper {
     }
 
     /// Sees to it that there is one, which is new or was not asked before.
-    fn come(&mut self, warm_up: Duration, is_of_test: bool) -> Option<()> {
+    fn come(&mut self, desk: &Desk, warm_up: Duration, is_of_test: bool) -> Option<()> {
         let check = Check::begin();
         let now = Surroundings::of(nursery::thread_id().ok()?).ok()?;
         let mut deadline = Instant::now();
         if let Stage::Coming(server) | Stage::Ready(server) = &self.stage
             && (server.surroundings != now || server.is_of_test != is_of_test)
         {
-            // Its socket closes, and it ends.
-            self.stage = Stage::Away;
+            self.let_go(&mut desk.replies());
         }
         if let Stage::Away = self.stage {
             if self.not_before.is_some_and(|due| Instant::now() < due) {
@@ -291,18 +349,29 @@ impl Keeper {
 
     /// No server is started any more.
     fn be_unfit(&mut self, reason: &str) {
-        self.stage = Stage::Unfit;
+        if let Stage::Unfit = std::mem::replace(&mut self.stage, Stage::Unfit) {
+            // Another one was refused as well, and has said so.
+            return;
+        }
         let line = format!("mp: there is no fork server, so processes are executed: {reason}\n");
         stderr::write_all(line.as_bytes());
     }
 
-    /// It has ended, or does not answer.
-    fn lose(&mut self) {
-        let Stage::Ready(server) = std::mem::replace(&mut self.stage, Stage::Away) else {
-            return;
+    /// Lets go of the server, of which nobody waits for a reply any more.
+    fn let_go(&mut self, replies: &mut Replies) {
+        let stage = match self.stage {
+            Stage::Unfit => return,
+            _ => std::mem::replace(&mut self.stage, Stage::Away),
         };
-        let _ = server.pidfd.send_signal(libc::SIGKILL);
-        let _ = descriptor::wait_readable(&[server.pidfd.as_fd()]);
+        if !std::mem::take(&mut replies.are_lost) {
+            // Its socket closes, and it ends.
+            return;
+        }
+        // It has ended, or does not answer.
+        if let Stage::Ready(server) = stage {
+            let _ = server.pidfd.send_signal(libc::SIGKILL);
+            let _ = descriptor::wait_readable(&[server.pidfd.as_fd()]);
+        }
         // If this fails, a process that was killed in the same moment is collected when the program
         // ends.
         let _ = nursery::run(collect_lost);
@@ -354,7 +423,7 @@ impl Server {
             return Err(io::Error::other("the surroundings are changing"));
         }
         Ok(Server {
-            socket,
+            socket: Arc::new(socket),
             pidfd,
             surroundings,
             check,
@@ -383,7 +452,6 @@ fn collect_lost() -> io::Result<()> {
                 let _ = pidfd.send_signal(libc::SIGKILL);
                 let _ = descriptor::wait_readable(&[pidfd.as_fd()]);
                 let _ = pidfd.try_wait();
-                return Ok(());
             }
         }
         std::thread::sleep(PAUSE);
