@@ -162,6 +162,13 @@ impl LaunchSpec {
     fn start(self, identity: Identity, functions: Functions) -> io::Result<Launched> {
         watch::start()?;
         let method = self.method();
+        // The workers of a pool are started at once, and would be in each other's way.
+        if self.role == Role::Once {
+            match method {
+                StartMethod::ForkServer => server::rouse(),
+                StartMethod::Exec => nursery::rouse(),
+            }
+        }
         if let Some(dir) = &self.current_dir {
             // The start would fail with the same error, without saying of what.
             std::fs::metadata(dir).map_err(|error| {

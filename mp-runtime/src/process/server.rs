@@ -26,8 +26,13 @@
 //! | of replies | from then on, until the new process is on the [`watch`], or it is sure that there is none | nobody else receives |
 //!
 //! So replies are received in the order in which requests were sent. Who has both locks knows that no
-//! request is on its way but its own, and only such a one changes the stage. The keeper's lock is never
+//! request is on its way but its own, and only such a one lets go of a server. The keeper's lock is never
 //! waited for with the other one held.
+//!
+//! A server that sleeps takes as long to wake up as the program takes to get ready what goes with a
+//! request. So the start of a process of its own begins with a packet that says that there will be one
+//! [soon](rouse), and the server looks for it for a moment. It is sent where both locks are free, has no
+//! reply, and means nothing else: the request may come late or never, as the packet itself may.
 //!
 //! Nothing here makes a start fail that would not fail by exec: where the server is of no use, the
 //! process is executed.
@@ -188,6 +193,19 @@ impl Desk {
 
     fn replies(&self) -> MutexGuard<'_, Replies> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes the server, which takes as long as it takes to get ready what a process is asked for with.
+pub(super) fn rouse() {
+    let desk = desk();
+    // Where somebody asks already it is awake.
+    let (Ok(keeper), Ok(_replies)) = (desk.keeper.try_lock(), desk.replies.try_lock()) else {
+        return;
+    };
+    if let Stage::Ready(server) = &keeper.stage {
+        // Who asks finds out if it has ended.
+        let _ = request::send_soon(&server.socket);
     }
 }
 

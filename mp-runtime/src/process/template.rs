@@ -20,7 +20,7 @@ use nix::libc;
 
 use super::birth::{self, Inheritance};
 use super::panic;
-use super::request::{self, PART_COUNT, Part, Parts};
+use super::request::{self, Order, PART_COUNT, Part, Parts};
 use crate::link::Spinner;
 use crate::os::fork::{Fork, Template};
 use crate::os::{descriptor, exit, signal};
@@ -44,12 +44,17 @@ pub(super) fn serve(socket: OwnedFd) -> Inheritance {
     let Ok(template) = fit else {
         exit::now(0);
     };
+    let spinner = Spinner::default();
     let mut seat = None;
     let mut is_at_rest = false;
     loop {
-        let parts = match request::receive_request(&socket) {
+        let parts = match request::receive_order(&socket) {
             None => exit::now(0),
-            Some(Ok(parts)) => parts,
+            Some(Ok(Order::Request(parts))) => parts,
+            Some(Ok(Order::Soon)) => {
+                spinner.spin(|| request::is_waiting(&socket));
+                continue;
+            }
             Some(Err(error)) => {
                 let _ = request::send_reply(&socket, Err(error));
                 continue;
