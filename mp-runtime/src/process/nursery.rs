@@ -31,7 +31,15 @@ struct Nursery {
 pub(super) fn run<T: Send + 'static>(
     start: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    run_on(&nursery()?.orders, start)
+    run_beside(start, || {})
+}
+
+/// The same; `meanwhile` runs on the thread that calls.
+pub(super) fn run_beside<T: Send + 'static>(
+    start: impl FnOnce() -> io::Result<T> + Send + 'static,
+    meanwhile: impl FnOnce(),
+) -> io::Result<T> {
+    run_on(&nursery()?.orders, start, meanwhile)
 }
 
 /// Wakes the thread, which takes as long as it takes to get ready what a process is started with. It looks
@@ -51,6 +59,7 @@ pub(super) fn thread_id() -> io::Result<u32> {
 fn run_on<T: Send + 'static>(
     orders: &Sender<Order>,
     start: impl FnOnce() -> io::Result<T> + Send + 'static,
+    meanwhile: impl FnOnce(),
 ) -> io::Result<T> {
     let (result, outcome) = channel();
     let ended = || io::Error::other("the thread that starts processes has ended");
@@ -59,6 +68,7 @@ fn run_on<T: Send + 'static>(
         let _ = result.send(start());
     });
     orders.send(Order::Start(start)).map_err(|_| ended())?;
+    meanwhile();
     outcome.recv().map_err(|_| ended())?
 }
 
@@ -68,7 +78,7 @@ fn nursery() -> io::Result<Nursery> {
     NURSERY.get_or_try_init(|| {
         let (orders, queue) = channel();
         os::thread::spawn("mp-nursery", move || work(&queue))?;
-        let thread_id = run_on(&orders, || Ok(os::thread::own_id()))?;
+        let thread_id = run_on(&orders, || Ok(os::thread::own_id()), || {})?;
         Ok(Nursery { orders, thread_id })
     })
 }
