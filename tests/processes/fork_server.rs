@@ -40,6 +40,11 @@ fn parent() -> (u32, u32) {
 }
 
 #[mp::process_fn]
+fn own_umask() -> u32 {
+    umask(Mode::empty()).bits()
+}
+
+#[mp::process_fn]
 fn meet_end(how: &str) {
     match how {
         "exit" => std::process::exit(7),
@@ -307,6 +312,40 @@ fn a_forked_process_has_from_the_program_what_an_executed_one_has() {
 
 #[test]
 #[ignore = "a program that another test runs"]
+fn program_that_changes_while_others_start() {
+    program("program_that_changes_while_others_start", || {
+        let is_done = std::sync::atomic::AtomicBool::new(false);
+        let starts = || {
+            let mut number = 0;
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                let process = mp::spawn!(echo(number)).expect("it starts");
+                assert_eq!(process.join().expect("it returns"), number);
+                number += 1;
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(starts);
+            }
+            for mask in (0o001..0o077).cycle().take(80) {
+                umask(Mode::from_bits_truncate(mask));
+                // Others have compared what there is again and again: not since this.
+                let process = mp::spawn!(own_umask()).expect("it starts");
+                assert_eq!(process.join().expect("it returns"), mask);
+            }
+            is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn a_change_counts_for_whoever_starts_after_it() {
+    within(LIMIT, || check("program_that_changes_while_others_start"));
+}
+
+#[test]
+#[ignore = "a program that another test runs"]
 fn program_whose_server_is_killed() {
     program("program_whose_server_is_killed", || {
         for _ in 0..5 {
@@ -314,13 +353,22 @@ fn program_whose_server_is_killed() {
             kill(only_server(), Signal::SIGKILL).expect("it is there");
             spawn_forked();
         }
-        // In the middle of a request: it is stopped, asked, and killed.
-        let server = only_server();
-        kill(server, Signal::SIGSTOP).expect("it is there");
-        until(|| programs::state(server.as_raw().cast_unsigned()) == Some('T'));
-        let process = std::thread::spawn(|| mp::spawn!(echo(3)).and_then(mp::Process::join));
-        kill(server, Signal::SIGKILL).expect("it is there");
-        assert_eq!(process.join().expect("no panic").expect("it starts"), 3);
+        // In the middle of requests: it is stopped, asked, and killed.
+        for _ in 0..5 {
+            spawn_forked();
+            let server = only_server();
+            kill(server, Signal::SIGSTOP).expect("it is there");
+            until(|| programs::state(server.as_raw().cast_unsigned()) == Some('T'));
+            std::thread::scope(|scope| {
+                for number in 0..4 {
+                    scope.spawn(move || {
+                        let process = mp::spawn!(echo(number)).expect("it starts");
+                        assert_eq!(process.join().expect("it returns"), number);
+                    });
+                }
+                kill(server, Signal::SIGKILL).expect("it is there");
+            });
+        }
         check_nobody_is_left();
     });
 }
@@ -379,8 +427,15 @@ fn program_whose_server_is_stopped() {
     program("program_whose_server_is_stopped", || {
         spawn_forked();
         kill(only_server(), Signal::SIGSTOP).expect("it is there");
-        let process = mp::spawn!(echo(3)).expect("it starts");
-        assert_eq!(process.join().expect("it returns"), 3);
+        // Who waits behind the first one does not wait for as long again.
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                scope.spawn(move || {
+                    let process = mp::spawn!(echo(number)).expect("it starts");
+                    assert_eq!(process.join().expect("it returns"), number);
+                });
+            }
+        });
         spawn_forked();
         check_nobody_is_left();
     });

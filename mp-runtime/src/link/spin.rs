@@ -46,6 +46,10 @@ const YIELDS_ENOUGH: u32 = 2;
 /// ... for so many waits.
 const YIELDS_LAST: u32 = 64;
 
+/// Whether the other side can run meanwhile. (That this thread may run on one processor only says nothing
+/// of the other side.)
+static IS_SENSIBLE: LazyLock<bool> = LazyLock::new(|| limit::online_cpus() > 1);
+
 /// Whether looking is worth it, and how: what one side of a ring knows of the other.
 #[derive(Debug, Default)]
 pub(crate) struct Spinner {
@@ -62,6 +66,11 @@ pub(crate) struct Spinner {
 }
 
 impl Spinner {
+    /// Finds out what is the same for all, here or in the process that this one is forked from.
+    pub(crate) fn get_ready() {
+        LazyLock::force(&IS_SENSIBLE);
+    }
+
     /// Looks for a moment whether something `is_there`, if that is worth it.
     #[inline]
     pub(crate) fn spin(&self, is_there: impl Fn() -> bool) -> bool {
@@ -132,9 +141,6 @@ impl Spinner {
 
     #[cold]
     fn spin_on(&self, yields: u32, is_there: &dyn Fn() -> bool) -> bool {
-        /// Whether the other side can run meanwhile. (That this thread may run on one processor only
-        /// says nothing of the other side.)
-        static IS_SENSIBLE: LazyLock<bool> = LazyLock::new(|| limit::online_cpus() > 1);
         let begin = clock::monotonic_nanos();
         let mut last = begin;
         let mut is_first = true;

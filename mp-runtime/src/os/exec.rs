@@ -164,9 +164,9 @@ fn clone(plan: &mut Plan<'_>) -> io::Result<(u32, OwnedFd)> {
         unsafe { libc::_exit(127) }
     }
 
-    // Aligned as the processor wants it.
-    let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
-    let top = stack.as_mut_ptr_range().end;
+    // Aligned as the processor wants it, and not written to: the new process needs little of it.
+    let mut stack = Vec::<u128>::with_capacity(STACK_BYTES / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     let mut pidfd: RawFd = -1;
     let plan: *mut Plan<'_> = plan;

@@ -253,7 +253,11 @@ impl Core {
         let slot = &mut state.slots[index];
         let is_first = std::mem::take(&mut slot.is_opening);
         state.restarts += usize::from(!is_first);
-        self.notify();
+        // Who waits for all of them has nothing from each: the last one that comes tells.
+        let wanted = &state.slots[..state.target.min(state.slots.len())];
+        if is_first && wanted.iter().rev().all(|slot| !slot.is_opening) {
+            self.notify();
+        }
         self.settle(state, Aftermath::default());
     }
 

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ChildStdout;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -162,6 +162,13 @@ impl LaunchSpec {
     fn start(self, identity: Identity, functions: Functions) -> io::Result<Launched> {
         watch::start()?;
         let method = self.method();
+        // The workers of a pool are started at once, and would be in each other's way.
+        if self.role == Role::Once {
+            match method {
+                StartMethod::ForkServer => server::rouse(),
+                StartMethod::Exec => nursery::rouse(),
+            }
+        }
         if let Some(dir) = &self.current_dir {
             // The start would fail with the same error, without saying of what.
             std::fs::metadata(dir).map_err(|error| {
@@ -200,14 +207,14 @@ impl LaunchSpec {
             let mut kills = None;
             let asked = match tries_left {
                 0 => Asked::InVain,
-                _ => outfit.fork(&luggage, self.start_timeout, || {
-                    kills = Some(limit::out_of_memory_kills());
+                _ => outfit.fork(&luggage, self.start_timeout, |before| {
+                    kills = Some(before);
                     ends.send(&boot)
                 })?,
             };
             match asked {
                 Asked::Born(born) => {
-                    let (id, pidfd, _keeper) = born.into_parts();
+                    let (id, pidfd, _replies) = born.into_parts();
                     let [.., carrier] = luggage;
                     let kills = kills.flatten();
                     break (ends.adopt(boot, source, kills, id, pidfd)?, carrier);
@@ -216,8 +223,7 @@ impl LaunchSpec {
                     if kills.is_none() {
                         ends.send(&boot)?;
                     }
-                    let kills = kills.unwrap_or_else(limit::out_of_memory_kills);
-                    let adopt = move |id, pidfd| ends.adopt(boot, source, kills, id, pidfd);
+                    let adopt = move |kills, id, pidfd| ends.adopt(boot, source, kills, id, pidfd);
                     break outfit.exec(luggage, adopt)?;
                 }
                 Asked::Lost => tries_left -= 1,
@@ -314,7 +320,7 @@ impl Outfit {
         &self,
         luggage: &Luggage,
         warm_up: Duration,
-        boot: impl FnOnce() -> io::Result<()>,
+        boot: impl FnOnce(Option<u64>) -> io::Result<()>,
     ) -> io::Result<Asked> {
         let directory = match &self.current_dir {
             None => None,
@@ -336,12 +342,13 @@ impl Outfit {
         server::ask(&parts, warm_up, boot)
     }
 
-    /// Executes this binary, and has `adopt` take the process over on the thread that starts it. Gives
-    /// the worker's end of the carrier back as well.
+    /// Executes this binary, and has `adopt` take the process over on the thread that starts it, with how
+    /// often the kernel had killed a process for lack of memory. Gives the worker's end of the carrier
+    /// back as well.
     fn exec<T: Send + 'static>(
         self,
         luggage: Luggage,
-        adopt: impl FnOnce(u32, PidFd) -> io::Result<T> + Send + 'static,
+        adopt: impl FnOnce(Option<u64>, u32, PidFd) -> io::Result<T> + Send + 'static,
     ) -> io::Result<(T, OwnedFd)> {
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
         let statics = statics.map(|region| descriptor::duplicate(region.fd()));
@@ -378,9 +385,15 @@ impl Outfit {
             current_dir: self.current_dir,
             streams: [stdin, stdout, stderr],
         };
-        let adopted = nursery::run(move || {
+        // The two work at once.
+        let (told, kills) = mpsc::channel();
+        let start = move || {
             let (id, pidfd) = launch.start(&inherit)?;
-            adopt(id, pidfd)
+            adopt(kills.recv().unwrap_or_default(), id, pidfd)
+        };
+        let adopted = nursery::run_beside(start, move || {
+            // It may have failed already, and then nobody wants to know.
+            let _ = told.send(limit::out_of_memory_kills());
         })?;
         Ok((adopted, fds.swap_remove(Part::Carrier as usize)))
     }

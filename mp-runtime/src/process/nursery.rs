@@ -4,17 +4,26 @@
 //! and they are made children of the same parent. It reaches even a worker that is stopped; see the
 //! module above for what else ends a worker with its parent.
 
+use std::cell::RefCell;
 use std::io;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::link::Spinner;
 use crate::os::{self, thread::PerProcess};
 
 type Start = Box<dyn FnOnce() + Send>;
 
+/// What the thread is told.
+enum Order {
+    /// There will be something to start.
+    Soon,
+    Start(Start),
+}
+
 /// The thread of this process.
 #[derive(Clone)]
 struct Nursery {
-    starts: Sender<Start>,
+    orders: Sender<Order>,
     thread_id: u32,
 }
 
@@ -22,7 +31,24 @@ struct Nursery {
 pub(super) fn run<T: Send + 'static>(
     start: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    run_on(&nursery()?.starts, start)
+    run_beside(start, || {})
+}
+
+/// The same; `meanwhile` runs on the thread that calls.
+pub(super) fn run_beside<T: Send + 'static>(
+    start: impl FnOnce() -> io::Result<T> + Send + 'static,
+    meanwhile: impl FnOnce(),
+) -> io::Result<T> {
+    run_on(&nursery()?.orders, start, meanwhile)
+}
+
+/// Wakes the thread, which takes as long as it takes to get ready what a process is started with. It looks
+/// for a start for a moment, which may come late or never.
+pub(super) fn rouse() {
+    if let Ok(nursery) = nursery() {
+        // Who starts something finds out if it has ended.
+        let _ = nursery.orders.send(Order::Soon);
+    }
 }
 
 /// The id of the thread that starts processes.
@@ -31,8 +57,9 @@ pub(super) fn thread_id() -> io::Result<u32> {
 }
 
 fn run_on<T: Send + 'static>(
-    starts: &Sender<Start>,
+    orders: &Sender<Order>,
     start: impl FnOnce() -> io::Result<T> + Send + 'static,
+    meanwhile: impl FnOnce(),
 ) -> io::Result<T> {
     let (result, outcome) = channel();
     let ended = || io::Error::other("the thread that starts processes has ended");
@@ -40,7 +67,8 @@ fn run_on<T: Send + 'static>(
         // It is waited for, so the other end is there.
         let _ = result.send(start());
     });
-    starts.send(start).map_err(|_| ended())?;
+    orders.send(Order::Start(start)).map_err(|_| ended())?;
+    meanwhile();
     outcome.recv().map_err(|_| ended())?
 }
 
@@ -48,13 +76,25 @@ fn run_on<T: Send + 'static>(
 fn nursery() -> io::Result<Nursery> {
     static NURSERY: PerProcess<Nursery> = PerProcess::new();
     NURSERY.get_or_try_init(|| {
-        let (starts, queue) = channel::<Start>();
-        os::thread::spawn("mp-nursery", move || {
-            for start in queue {
-                os::thread::contained(start);
-            }
-        })?;
-        let thread_id = run_on(&starts, || Ok(os::thread::own_id()))?;
-        Ok(Nursery { starts, thread_id })
+        let (orders, queue) = channel();
+        os::thread::spawn("mp-nursery", move || work(&queue))?;
+        let thread_id = run_on(&orders, || Ok(os::thread::own_id()), || {})?;
+        Ok(Nursery { orders, thread_id })
     })
+}
+
+/// What the thread does.
+fn work(queue: &Receiver<Order>) {
+    let spinner = Spinner::default();
+    let next = RefCell::new(None);
+    let look = || {
+        *next.borrow_mut() = queue.try_recv().ok();
+        next.borrow().is_some()
+    };
+    while let Some(order) = next.take().or_else(|| queue.recv().ok()) {
+        match order {
+            Order::Start(start) => os::thread::contained(start),
+            Order::Soon => drop(spinner.spin(look)),
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! | packet | from | bytes | descriptors |
 //! | --- | --- | --- | --- |
 //! | hello | server | 1; or 0 and a reason why it cannot serve | |
+//! | soon | program | 2: a request will be sent, most likely | |
 //! | request | program | which of [`Part`] come, a bit each | those, in their order |
 //! | reply | server | 0 and the id of the new process; or 1 and the error of the kernel | its pidfd, if there is one |
 
@@ -35,6 +36,12 @@ pub(super) const PART_COUNT: usize = 7;
 /// The descriptors of a request.
 pub(super) type Parts<F> = [Option<F>; PART_COUNT];
 
+/// What a server is told.
+pub(super) enum Order {
+    Soon,
+    Request(Parts<OwnedFd>),
+}
+
 /// What a server answers.
 pub(super) enum Reply {
     Born {
@@ -47,6 +54,7 @@ pub(super) enum Reply {
 
 const READY: u8 = 1;
 const UNFIT: u8 = 0;
+const SOON: u8 = 2;
 const BORN: u8 = 0;
 const REFUSED: u8 = 1;
 
@@ -71,6 +79,11 @@ pub(super) fn receive_hello(socket: &OwnedFd, deadline: Instant) -> io::Result<R
     }
 }
 
+/// Does not wait: it is not needed.
+pub(super) fn send_soon(socket: &OwnedFd) -> io::Result<()> {
+    packet::send(socket, &[io::IoSlice::new(&[SOON])], &[], Patience::No)
+}
+
 pub(super) fn send_request(socket: &OwnedFd, parts: &Parts<BorrowedFd<'_>>) -> io::Result<()> {
     let bits = (0..).zip(parts).filter(|(_, part)| part.is_some());
     let bits = bits.fold(0_u16, |bits, (bit, _)| bits | 1 << bit);
@@ -78,15 +91,18 @@ pub(super) fn send_request(socket: &OwnedFd, parts: &Parts<BorrowedFd<'_>>) -> i
     send(socket, &bits.to_le_bytes(), &fds)
 }
 
-/// The next request; `None` when there will be none.
+/// The next order; `None` when there will be none.
 ///
 /// # Errors
 ///
-/// If its descriptors found no room.
-pub(super) fn receive_request(socket: &OwnedFd) -> Option<io::Result<Parts<OwnedFd>>> {
+/// If the descriptors of a request found no room.
+pub(super) fn receive_order(socket: &OwnedFd) -> Option<io::Result<Order>> {
     let (bytes, fds, is_short) = receive(socket, None).ok()?;
     if is_short {
         return Some(Err(io::Error::from_raw_os_error(libc::EMFILE)));
+    }
+    if *bytes == [SOON] {
+        return Some(Ok(Order::Soon));
     }
     let bits = u16::from_le_bytes(bytes.try_into().ok()?);
     let mut fds = fds.into_iter();
@@ -94,7 +110,13 @@ pub(super) fn receive_request(socket: &OwnedFd) -> Option<io::Result<Parts<Owned
         1 => fds.next(),
         _ => None,
     });
-    Some(Ok(parts))
+    Some(Ok(Order::Request(parts)))
+}
+
+/// Whether there is one already, or there will be none.
+pub(super) fn is_waiting(socket: &OwnedFd) -> bool {
+    packet::wait(socket, false, Some(Instant::now()))
+        .is_ok_and(|ready| ready.to_receive || ready.is_hung_up)
 }
 
 pub(super) fn send_reply(

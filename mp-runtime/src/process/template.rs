@@ -2,8 +2,7 @@
 //! others out of itself.
 //!
 //! It is executed as any worker is, but with the socket of its requests in place of a lifeline. At
-//! `init` it gets everything ready that is the same for all workers, says its [hello](request), and
-//! takes requests until nobody has the other end of the socket any more, or its parent has ended. For
+//! `init` it sees whether it can serve, says its [hello](request), and takes requests until nobody has the other end of the socket any more, or its parent has ended. For
 //! each it forks itself once. The new process is a child of the *program* ([`fork`](crate::os::fork)), has the
 //! descriptors of the request, which the server has closed when it takes the next one, and goes on
 //! where an executed worker does.
@@ -21,7 +20,8 @@ use nix::libc;
 
 use super::birth::{self, Inheritance};
 use super::panic;
-use super::request::{self, PART_COUNT, Part, Parts};
+use super::request::{self, Order, PART_COUNT, Part, Parts};
+use crate::link::Spinner;
 use crate::os::fork::{Fork, Template};
 use crate::os::{descriptor, exit, signal};
 use crate::registry::Catalogue;
@@ -41,13 +41,20 @@ pub(super) fn serve(socket: OwnedFd) -> Inheritance {
     };
     // If nobody receives it there will be no request either.
     let _ = request::send_hello(&socket, &fitness);
-    let Ok((template, seat)) = fit else {
+    let Ok(template) = fit else {
         exit::now(0);
     };
+    let spinner = Spinner::default();
+    let mut seat = None;
+    let mut is_at_rest = false;
     loop {
-        let parts = match request::receive_request(&socket) {
+        let parts = match request::receive_order(&socket) {
             None => exit::now(0),
-            Some(Ok(parts)) => parts,
+            Some(Ok(Order::Request(parts))) => parts,
+            Some(Ok(Order::Soon)) => {
+                spinner.spin(|| request::is_waiting(&socket));
+                continue;
+            }
             Some(Err(error)) => {
                 let _ = request::send_reply(&socket, Err(error));
                 continue;
@@ -57,18 +64,23 @@ pub(super) fn serve(socket: OwnedFd) -> Inheritance {
             drop(socket);
             return take_over(parts, seat).unwrap_or_else(|| exit::now(0));
         }
+        if !is_at_rest && !request::is_waiting(&socket) {
+            is_at_rest = true;
+            Spinner::get_ready();
+            // Without one, each worker that needs it makes its own.
+            seat = Seat::make().ok();
+        }
     }
 }
 
-/// Does what is the same for all workers.
-fn get_ready() -> Result<(Template, Seat), String> {
+/// Sees whether it can serve, and does what it must have done.
+fn get_ready() -> Result<Template, String> {
     birth::be_initialized();
     panic::install_hook();
     // What is wrong with these each worker says itself.
     let _ = Catalogue::get().map(Catalogue::fingerprint);
     let _ = statics::to_hand_down();
-    let seat = Seat::make().map_err(|error| error.to_string())?;
-    Ok((Template::of_this_process()?, seat))
+    Template::of_this_process()
 }
 
 /// Answers a request. Gives its parts back in the new process.
@@ -111,7 +123,7 @@ fn fork(template: &Template, socket: &OwnedFd, parts: Parts<OwnedFd>) -> Option<
 }
 
 /// Takes over what came, in the new process; `None` if something is missing.
-fn take_over(mut parts: Parts<OwnedFd>, seat: Seat) -> Option<Inheritance> {
+fn take_over(mut parts: Parts<OwnedFd>, seat: Option<Seat>) -> Option<Inheritance> {
     const STREAMS: [(Part, i32); 3] = [
         (Part::Stdin, libc::STDIN_FILENO),
         (Part::Stdout, libc::STDOUT_FILENO),
@@ -128,6 +140,6 @@ fn take_over(mut parts: Parts<OwnedFd>, seat: Seat) -> Option<Inheritance> {
         lifeline: take(Part::Lifeline)?,
         lanes: take(Part::Lanes)?,
         carrier: take(Part::Carrier)?,
-        seat: Some(seat),
+        seat,
     })
 }

@@ -8,7 +8,7 @@
 //! is all that `ipc-channel` knows of them. Both are sockets of the same kind.
 //!
 //! Which numbers they are is found out by a message through the seat that carries its own sender.
-//! A process that is forked has its seat from before: filling it takes two system calls.
+//! A process that is forked mostly has its seat from before: filling it takes two system calls.
 
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
