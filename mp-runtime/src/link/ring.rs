@@ -314,13 +314,17 @@ impl DownWriter {
         (self.used() + skipped + bytes <= size).then_some(skipped)
     }
 
-    /// Puts in a frame with the parts as its content, one behind the other, if there is room, and
-    /// memory. `kind` is not 0.
-    pub(super) fn put(&mut self, kind: u32, parts: &[&[u8]]) -> bool {
+    /// Puts in a frame with the parts as its content, one behind the other, if there is room; tells
+    /// whether there was. `kind` is not 0.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for it.
+    pub(super) fn put(&mut self, kind: u32, parts: &[&[u8]]) -> io::Result<bool> {
         let content: usize = parts.iter().map(|part| part.len()).sum();
         let bytes = (HEADER_BYTES + content).next_multiple_of(ALIGNMENT);
         let Some(skipped) = self.skip_for(bytes).filter(|_| bytes <= u32::MAX as usize) else {
-            return false;
+            return Ok(false);
         };
         let (mut offset, in_a_piece) = self.ring.place(self.tail);
         let end = match skipped {
@@ -328,10 +332,7 @@ impl DownWriter {
             _ => bytes,
         };
         if end >= self.ready && self.ready < self.ring.size() {
-            match self.ring.set_aside(self.ready, end) {
-                Ok(ready) => self.ready = ready,
-                Err(_) => return false,
-            }
+            self.ready = self.ring.set_aside(self.ready, end)?;
         }
         if skipped > 0 {
             let header = Header {
@@ -357,7 +358,7 @@ impl DownWriter {
         // SYNC tail: pairs with the load in `DownReader::next`. `SeqCst`, since who sleeps is looked
         // for afterwards.
         self.ring.tail().store(self.tail, Ordering::SeqCst);
-        true
+        Ok(true)
     }
 }
 

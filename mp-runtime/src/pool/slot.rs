@@ -351,7 +351,7 @@ fn receive(
             Some(Event::Ended) => break,
         }
     }
-    let death = worker.death(link.is_out_of_memory());
+    let death = worker.death(link);
     has_worked |= core.ended(index, &death);
     (has_worked, death)
 }

@@ -14,7 +14,7 @@ use nix::libc;
 
 use super::stderr::Source;
 use super::{ProcessInfo, watch};
-use crate::link::ThreadEnd;
+use crate::link::{Link, ThreadEnd};
 use crate::os::{descriptor, limit, pidfd::PidFd, signal};
 
 /// A started process. Somebody holds it until it was collected: the watch.
@@ -70,6 +70,8 @@ pub(crate) enum OutOfMemory {
 pub(crate) struct Death {
     pub(super) exit: Exit,
     pub(super) memory_limit: Option<u64>,
+    /// Why it was killed, if it is this process that could not go on with it.
+    pub(super) given_up: Option<String>,
     /// The end of what it wrote to standard error.
     pub(super) stderr: Option<String>,
 }
@@ -88,6 +90,7 @@ impl From<Exit> for Death {
         Death {
             exit,
             memory_limit: None,
+            given_up: None,
             stderr: None,
         }
     }
@@ -281,13 +284,20 @@ impl Child {
         }
     }
 
-    /// Waits until it has ended, and gathers the evidence; it may have left word that an allocation
-    /// had failed.
-    pub(crate) fn death(&self, allocation_failed: bool) -> Death {
-        let exit = self.wait().after(allocation_failed, self.memory_limit);
+    /// Waits until it has ended, and gathers the evidence; it may have left word over its link that an
+    /// allocation had failed.
+    pub(crate) fn death(&self, link: &Link) -> Death {
+        let exit = self
+            .wait()
+            .after(link.is_out_of_memory(), self.memory_limit);
+        let was_killed = exit
+            .status
+            .is_none_or(|status| status.signal() == Some(libc::SIGKILL));
+        let given_up = link.given_up().filter(|_| was_killed);
         Death {
             exit,
             memory_limit: self.memory_limit,
+            given_up: given_up.map(str::to_owned),
             stderr: self.stderr_tail(),
         }
     }

@@ -412,7 +412,7 @@ fn receive(
             result = report.first().map(|record| (record, report.bundle.reply));
         }
     }
-    let death = child.death(link.is_out_of_memory());
+    let death = child.death(link);
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
         (None, Some(reason)) => Err(who.broke_off(&reason, &death)),
