@@ -116,7 +116,8 @@ fn keeper() -> Guard {
 /// What came of asking for a process.
 pub(super) enum Asked {
     Born(Born),
-    /// There is no server that could make it, and there is no process.
+    /// There is no server that could make it, and there is no process. If `boot` was called, the boot
+    /// message is there.
     InVain,
     /// The server ended, did not answer, or was of no use any more. If it had made a process that is
     /// gone, or ends without its boot message; and what that was given may be used up.
@@ -144,7 +145,7 @@ pub(super) fn ask(
     let booted = if fits { boot() } else { Ok(()) };
     let answered = match asked {
         // Too many descriptors are on their way, or it has no memory: it has not got it.
-        Err(error) if !packet::is_gone(&error) => return Ok(Asked::InVain),
+        Err(error) if !packet::is_gone(&error) => return booted.map(|()| Asked::InVain),
         Err(error) => Err(error),
         Ok(()) => request::receive_reply(&server.socket, Instant::now() + PATIENCE),
     };
@@ -172,9 +173,9 @@ pub(super) fn ask(
         Ok(Reply::Refused(error)) => match error.raw_os_error() {
             Some(libc::EPERM | libc::ENOSYS | libc::EINVAL) => {
                 keeper.be_unfit(&format!("it may not fork: {error}"));
-                Ok(Asked::InVain)
+                booted.map(|()| Asked::InVain)
             }
-            Some(libc::EMFILE) => Ok(Asked::InVain),
+            Some(libc::EMFILE) => booted.map(|()| Asked::InVain),
             _ => Err(error),
         },
         Err(_) => {
