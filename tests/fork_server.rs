@@ -714,6 +714,57 @@ fn promise_20_a_boot_message_that_cannot_be_sent_fails_the_start_at_once() {
     });
 }
 
+#[mp::process_fn]
+fn forever() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// As above.
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_that_may_not_signal_by_descriptor() {
+    if !programs::is_asked("program_that_may_not_signal_by_descriptor") {
+        return;
+    }
+    forbid(libc::SYS_pidfd_send_signal, u32::MAX, libc::EPERM);
+    mp::init();
+    within(LIMIT, || {
+        for method in [StartMethod::ForkServer, StartMethod::Exec] {
+            let pool = Pool::builder().workers(1).start_method(method);
+            let pool = pool.task_timeout(Duration::from_millis(50)).build();
+            let pool = pool.expect("it starts");
+            let error = pool.apply(forever, ()).expect_err("it takes too long");
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+            assert_eq!(pool.apply(echo, (1,)).expect("there is another worker"), 1);
+            let task = pool.submit(forever, ()).expect("it is open");
+            pool.terminate();
+            assert!(task.join().is_err());
+            let ends = [
+                (mp::Process::kill as fn(&_) -> _, Signal::SIGKILL),
+                (mp::Process::terminate, Signal::SIGTERM),
+                (mp::Process::interrupt, Signal::SIGINT),
+            ];
+            for (end, signal) in ends {
+                let process = Builder::new().start_method(method).spawn(forever, ());
+                let process = process.expect("it starts");
+                end(&process).expect("it is a child");
+                let error = process.join().expect_err("it was ended");
+                assert_eq!(error.signal(), Some(signal as i32), "{error}");
+            }
+        }
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn promise_16_what_takes_too_long_is_ended_where_signals_by_descriptor_are_refused() {
+    within(LIMIT, || {
+        check("program_that_may_not_signal_by_descriptor");
+    });
+}
+
 /// Becomes a user that nobody else is, if this is root; limits of processes do not hold for root.
 fn become_nobody_else() -> bool {
     use nix::unistd::{Gid, Uid, geteuid, setgid, setgroups, setuid};

@@ -109,7 +109,7 @@ impl Launch {
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
         let (id, pidfd) = cloned?;
         match plan.error {
-            None => Ok((id, pidfd.into())),
+            None => Ok((id, PidFd::of(id, pidfd))),
             Some(error) => {
                 forget(id);
                 Err(error)

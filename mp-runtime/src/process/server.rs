@@ -158,7 +158,7 @@ pub(super) fn ask(
             id,
             pidfd: Some(pidfd),
         }) => {
-            let pidfd = PidFd::from(pidfd);
+            let pidfd = PidFd::of(id, pidfd);
             if fits && booted.is_ok() {
                 return Ok(Asked::Born(Born { id, pidfd, keeper }));
             }
