@@ -108,10 +108,11 @@ impl Launch {
         let cloned = clone(&mut plan);
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
         let (id, pidfd) = cloned?;
+        let pidfd = PidFd::of(id, pidfd);
         match plan.error {
-            None => Ok((id, PidFd::of(id, pidfd))),
+            None => Ok((id, pidfd)),
             Some(error) => {
-                forget(id);
+                pidfd.end();
                 Err(error)
             }
         }
@@ -240,14 +241,6 @@ fn check(mut call: impl FnMut() -> c_int) -> io::Result<()> {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
     })
-}
-
-/// Kills and collects a process that cannot be watched.
-pub(crate) fn forget(process_id: u32) {
-    let id = nix::unistd::Pid::from_raw(process_id.cast_signed());
-    // It is our child and was not collected, so the id is its; it may have ended.
-    let _ = nix::sys::signal::kill(id, Signal::SIGKILL);
-    let _ = super::uninterrupted(|| Ok(nix::sys::wait::waitpid(id, None)?));
 }
 
 /// Has this process killed when the thread ends that started it, or whose child it was made. Exec

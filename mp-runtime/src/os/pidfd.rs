@@ -12,8 +12,11 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+use nix::unistd::Pid;
 
-use super::signal;
+use super::{descriptor, signal};
 
 /// A descriptor that is readable once its process has ended.
 #[derive(Debug)]
@@ -100,6 +103,14 @@ impl PidFd {
         })
     }
 
+    /// Kills and collects a new child that nobody else knows of.
+    pub(crate) fn end(&self) {
+        // It has the user of this process, or has ended.
+        let _ = self.send_signal(libc::SIGKILL);
+        let _ = descriptor::wait_readable(&[self.as_fd()]);
+        let _ = self.try_wait();
+    }
+
     /// Collects the process if it has ended. `Some(None)`: it has, but how is not known, since
     /// somebody else waited for it or the program ignores SIGCHLD.
     pub(crate) fn try_wait(&self) -> io::Result<Option<Option<ExitStatus>>> {
@@ -144,6 +155,17 @@ impl PidFd {
         self.collecting
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// As [`PidFd::end`], of one for which there was no descriptor left.
+pub(crate) fn end_by_id(process_id: u32) {
+    let id = Pid::from_raw(process_id.cast_signed());
+    // If it is a child it was not collected, and the id is its.
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    if super::uninterrupted(|| Ok(waitid(Id::Pid(id), look)?)).is_ok() {
+        let _ = kill(id, Signal::SIGKILL);
+        let _ = super::uninterrupted(|| Ok(waitpid(id, None)?));
     }
 }
 

@@ -292,10 +292,7 @@ impl Ends {
         let connection = Connection::over(Freight::over(self.carrier));
         let (link, events, ending) = link::open(self.lanes, connection, Arc::clone(child.pidfd()));
         child.at_end(move || ending.tell());
-        watch::add(&child).inspect_err(|_| {
-            child.kill();
-            exec::forget(id);
-        })?;
+        watch::add(&child).inspect_err(|_| child.pidfd().end())?;
         Ok((child, link, events))
     }
 }

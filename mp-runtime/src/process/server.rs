@@ -40,8 +40,8 @@ use nix::libc;
 use super::request::{self, Parts, Reply};
 use super::{birth, nursery, watch};
 use crate::os::environment::{INHERITED_COUNT, STATICS, WORKER_VARIABLE};
-use crate::os::exec::{self, Launch, Stream};
-use crate::os::pidfd::PidFd;
+use crate::os::exec::{Launch, Stream};
+use crate::os::pidfd::{self, PidFd};
 use crate::os::surroundings::Surroundings;
 use crate::os::thread::{self, PerProcess};
 use crate::os::{descriptor, packet, stderr};
@@ -151,7 +151,7 @@ pub(super) fn ask(
     };
     match answered {
         Ok(Reply::Born { id, pidfd: None }) => {
-            exec::forget(id);
+            pidfd::end_by_id(id);
             Err(io::Error::from_raw_os_error(libc::EMFILE))
         }
         Ok(Reply::Born {
@@ -293,7 +293,7 @@ impl Server {
         let (thread_id, pidfd) = nursery::run(move || {
             let (id, pidfd) = launch.start(&inherit)?;
             let pidfd = Arc::new(pidfd);
-            watch::collect(id, &pidfd).inspect_err(|_| exec::forget(id))?;
+            watch::collect(id, &pidfd).inspect_err(|_| pidfd.end())?;
             Ok((thread::own_id(), pidfd))
         })?;
         let surroundings = Surroundings::of(thread_id)?;
