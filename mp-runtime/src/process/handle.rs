@@ -416,7 +416,9 @@ fn receive(
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
         (None, Some(reason)) => Err(who.broke_off(&reason, &death)),
-        (None, None) if !link.arrival().is_over() => Err(due.not_come(child)),
+        (None, None) if !link.arrival().is_over() || due.has_ended(death.exit) => {
+            Err(due.not_come(child))
+        }
         (None, None) if link.running().is_some() => Err(who.died(&death)),
         (None, None) => Err(who.died_before(&death)),
     }

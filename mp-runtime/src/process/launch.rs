@@ -5,9 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::ChildStdout;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{ChildStdout, ExitStatus};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use super::info::{self, Identity};
 use super::request::{PART_COUNT, Part, Parts};
 use super::server::{self, Asked, name_descriptors};
 use super::stderr::Source;
-use super::{Child, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
+use super::{Child, Exit, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{self, Connection, Events, Lanes, Link};
 use crate::os::carrier::{self, Carrier};
@@ -108,8 +107,9 @@ pub(crate) struct Launched {
 #[derive(Clone)]
 pub(super) struct Due {
     start_timeout: Duration,
-    /// It was killed since it had not.
-    is_late: Arc<AtomicBool>,
+    /// `false` once it was seen to have come: then it is not killed for that. `true` once it is
+    /// killed, or about to be, since it had not; even if it comes in between.
+    is_late: Arc<OnceLock<bool>>,
 }
 
 impl LaunchSpec {
@@ -416,7 +416,7 @@ pub(super) fn check_cpus(cpus: Option<&[usize]>) -> Result<(), Error> {
 impl Launched {
     /// Waits until the process has come, died or run out of time.
     pub(crate) fn connect(self) -> Result<(Link, Events), Error> {
-        match self.events.wait_for_arrival() {
+        match self.events.wait_for_arrival() && self.due.lift() {
             true => Ok((self.link, self.events)),
             false => Err(self.due.not_come(&self.child)),
         }
@@ -426,13 +426,14 @@ impl Launched {
 impl Due {
     /// Sees to it that a process that has not come in time is killed.
     fn set(start_timeout: Duration, child: &Arc<Child>, link: &Link) -> Due {
-        let is_late = Arc::new(AtomicBool::new(false));
+        let is_late = Arc::new(OnceLock::new());
         if let Some(due) = Instant::now().checked_add(start_timeout) {
             let (arrival, late) = (link.arrival(), Arc::clone(&is_late));
             let pidfd = Arc::downgrade(child.pidfd());
             let timer = watch::at(due, move || {
-                if let (false, Some(pidfd)) = (arrival.is_over(), pidfd.upgrade()) {
-                    late.store(true, Ordering::Relaxed);
+                if let (false, Some(pidfd)) = (arrival.is_over(), pidfd.upgrade())
+                    && late.set(true).is_ok()
+                {
                     let _ = pidfd.send_signal(nix::libc::SIGKILL);
                 }
             });
@@ -445,14 +446,23 @@ impl Due {
         }
     }
 
+    /// The process has come; tells whether that is in time. If not it is being killed.
+    fn lift(&self) -> bool {
+        !self.is_late.get_or_init(|| false)
+    }
+
+    /// Whether this is why a process ended so. It may have come just before.
+    pub(super) fn has_ended(&self, exit: Exit) -> bool {
+        let killed = |status: ExitStatus| status.signal() == Some(nix::libc::SIGKILL);
+        exit.status.is_none_or(killed) && self.is_late.get() == Some(&true)
+    }
+
     /// Why a process that has ended had not come.
     pub(super) fn not_come(&self, child: &Child) -> Error {
         let exit = child.wait();
         let info = child.info();
         let (name, id) = (&info.name, info.id);
-        // It may have ended by itself just then.
-        let was_killed = exit.status.is_none_or(|status| status.signal().is_some());
-        let message = if was_killed && self.is_late.load(Ordering::Relaxed) {
+        let message = if self.has_ended(exit) {
             let start_timeout = self.start_timeout;
             format!(
                 "`{name}` (pid {id}) did not come to `mp::init` within {start_timeout:?}: it must \
