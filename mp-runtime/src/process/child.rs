@@ -5,7 +5,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use std::os::unix::process::ExitStatusExt as _;
@@ -216,7 +215,7 @@ impl Child {
         is_collected.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_collected(&self) -> bool {
+    pub(super) fn is_collected(&self) -> bool {
         *self.collected()
     }
 
@@ -268,14 +267,15 @@ impl Child {
         if has_ended {
             // First, or it would be woken by what follows.
             watch::unplug(self);
-            while !self.is_collected() {
-                if let Some(status) = self.collect() {
-                    watch::forget(self);
-                    return self.set_ended(status);
-                }
-                thread::yield_now();
+            if let Some(status) = self.collect() {
+                watch::forget(self);
+                return self.set_ended(status);
             }
-            return;
+            if self.is_collected() {
+                return;
+            }
+            // Whoever traces it has it first, for as long as it likes.
+            watch::plug_in(self);
         }
         let mut state = self.state();
         state.waiters -= 1;
