@@ -672,7 +672,7 @@ impl Receiver {
             }
             let taken = self.reader.take(body);
             lanes.room_bell().ring();
-            if taken.map_err(|_| "its ring has more in it than it can have")? == 0 {
+            if taken.map_err(|nonsense| nonsense.to_string())? == 0 {
                 return Ok(None);
             }
         }

@@ -172,7 +172,7 @@ proptest! {
                 prop_assert_eq!(to.len() as u64, count);
                 head = lie;
             } else {
-                prop_assert_eq!(taken, Err(Nonsense));
+                prop_assert_eq!(taken, Err(Nonsense::TooMuch));
                 prop_assert!(to.is_empty());
             }
         }
