@@ -311,12 +311,30 @@ fn program_that_cannot_send_for_want_of_descriptors() {
             assert!(text.contains("open files"), "{text}");
             assert!(!text.contains("SIGKILL"), "{text}");
         };
+        let check_names_call = |error: &Error| {
+            let text = error.to_string();
+            let before = text.split(": Too many open files").next().unwrap();
+            let call = before.rsplit(": ").next().unwrap();
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            assert!(
+                call.starts_with("open of ") || call.chars().all(is_name),
+                "{text}"
+            );
+            // The number is there, too.
+            let source = std::error::Error::source(error);
+            let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+            let number = source.and_then(std::io::Error::raw_os_error);
+            assert_eq!(number, Some(nix::libc::EMFILE), "{text}");
+        };
         // There may be a server.
         mp::spawn!(square(7)).unwrap().join().unwrap();
         for left in 0..16 {
             let taken = take_descriptors_but(left);
             match mp::spawn!(give_back_summed(sent.clone())) {
-                Err(error) => check_reason(&error),
+                Err(error) => {
+                    check_reason(&error);
+                    check_names_call(&error);
+                }
                 Ok(process) => match process.join() {
                     Err(error) => check_reason(&error),
                     Ok(back) => check_regions(back, &sent),

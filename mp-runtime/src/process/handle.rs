@@ -17,6 +17,7 @@ use super::{Answer, Child, LaunchSpec, ProcessInfo, Who, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Event, Events, Link, Record, Reply};
 use crate::os;
+use crate::os::call::{named, unnamed};
 use crate::registry::Function;
 use crate::shm::bulk::Bulk;
 use crate::shm::lease::Loan;
@@ -138,7 +139,7 @@ impl<R> Process<R> {
             run.child.kill();
             run.child.wait();
             let message = format!("`{}` could not be started: {error}", run.child.info().name);
-            Error::new(ErrorKind::Spawn, message).with_source(error)
+            Error::new(ErrorKind::Spawn, message).with_source(unnamed(error))
         })?;
         Ok(Process {
             run,
@@ -442,7 +443,8 @@ impl Run {
                             os::thread::contained(|| waker.into_iter().for_each(Waker::wake));
                         });
                     }
-                })?,
+                })
+                .map_err(named("epoll_ctl"))?,
                 _ => {
                     drop(state);
                     return self.start_thread();
@@ -473,7 +475,8 @@ impl Run {
                 os::thread::contained(|| waker.wake());
             }
         };
-        os::thread::spawn("mp-process", body).map(drop)
+        let thread = os::thread::spawn("mp-process", body);
+        thread.map(drop).map_err(named("clone"))
     }
 
     /// Receives, if nobody has begun to. Gives back who is to be woken then.

@@ -19,6 +19,7 @@ use super::stderr::Source;
 use super::{Child, Exit, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{self, Connection, Events, Lanes, Link};
+use crate::os::call::{named, unnamed};
 use crate::os::carrier::{self, Carrier};
 use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
 use crate::os::exec::{self, Stream};
@@ -147,7 +148,7 @@ impl LaunchSpec {
         let name = identity.name.clone();
         self.start(identity, functions).map_err(|error| {
             let message = format!("`{name}` could not be started: {error}");
-            Error::new(ErrorKind::Spawn, message).with_source(error)
+            Error::new(ErrorKind::Spawn, message).with_source(unnamed(error))
         })
     }
 
@@ -170,11 +171,12 @@ impl LaunchSpec {
             })?;
         }
         let kept_bytes = self.stderr_tail.filter(|_| self.stderr.is_inherited());
-        let (source, stderr) = match kept_bytes.map(stderr::open).transpose()? {
+        let kept = kept_bytes.map(stderr::open).transpose();
+        let (source, stderr) = match kept.map_err(named("pipe2"))? {
             Some((source, workers_end)) => (Some(source), Stream::Of(workers_end)),
             None => (None, self.stderr.into_stream()?),
         };
-        let (stdout, own_end) = self.stdout.open_output()?;
+        let (stdout, own_end) = self.stdout.open_output().map_err(named("pipe2"))?;
         let streams = [self.stdin.into_stream()?, stdout, stderr];
 
         let boot = Boot {
@@ -248,8 +250,8 @@ impl Ends {
     /// Makes both.
     fn make() -> io::Result<(Ends, Luggage)> {
         let (lanes, lanes_fd) = Lanes::create()?;
-        let (lifeline, workers_end) = descriptor::stream_pair()?;
-        let (carrier, workers_carrier) = carrier::pair()?;
+        let (lifeline, workers_end) = descriptor::stream_pair().map_err(named("socketpair"))?;
+        let (carrier, workers_carrier) = carrier::pair().map_err(named("socketpair"))?;
         let ends = Ends {
             lanes,
             lifeline,
@@ -268,7 +270,7 @@ impl Ends {
         match descriptor::send_all(&self.lifeline, &[&length, &boot[..]].concat()) {
             // The process has ended already, or its server has: that is found out soon.
             Err(error) if packet::is_gone(&error) => Ok(()),
-            sent => sent,
+            sent => sent.map_err(named("sendto")),
         }
     }
 
@@ -292,7 +294,8 @@ impl Ends {
         let connection = Connection::over(Freight::over(self.carrier));
         let (link, events, ending) = link::open(self.lanes, connection, Arc::clone(child.pidfd()));
         child.at_end(move || ending.tell());
-        watch::add(&child).inspect_err(|_| child.pidfd().end())?;
+        let watched = watch::add(&child).map_err(named("epoll_ctl"));
+        watched.inspect_err(|_| child.pidfd().end())?;
         Ok((child, link, events))
     }
 }
@@ -315,7 +318,7 @@ impl Outfit {
     ) -> io::Result<Asked> {
         let directory = match &self.current_dir {
             None => None,
-            Some(path) => Some(descriptor::directory(path)?),
+            Some(path) => Some(descriptor::directory(path).map_err(named("open"))?),
         };
         let mut parts: Parts<BorrowedFd<'_>> = [None; PART_COUNT];
         for (part, fd) in parts.iter_mut().zip(luggage) {
@@ -342,7 +345,7 @@ impl Outfit {
     ) -> io::Result<(T, OwnedFd)> {
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
         let statics = statics.map(|region| descriptor::duplicate(region.fd()));
-        let statics = statics.transpose()?;
+        let statics = statics.transpose().map_err(named("fcntl"))?;
         let entry = birth::entry();
         let [stdin, mut stdout, stderr] = self.streams;
         let mut handed_stdout = None;
@@ -351,15 +354,17 @@ impl Outfit {
             // and the worker takes the real one when it has arrived.
             handed_stdout = match stdout {
                 Stream::Null => None,
-                Stream::Of(fd) => Some(descriptor::above_standard(fd)?),
-                Stream::Inherit => Some(descriptor::duplicate(io::stdout())?),
+                Stream::Of(fd) => Some(descriptor::above_standard(fd).map_err(named("fcntl"))?),
+                Stream::Inherit => {
+                    Some(descriptor::duplicate(io::stdout()).map_err(named("fcntl"))?)
+                }
             };
             stdout = Stream::Null;
         }
         // They stay open until the process was started, since this waits for it.
         let mut fds = Vec::with_capacity(INHERITED_COUNT);
         for fd in luggage {
-            fds.push(descriptor::above_standard(fd)?);
+            fds.push(descriptor::above_standard(fd).map_err(named("fcntl"))?);
         }
         fds.extend(statics);
         let mut numbers = fds.iter().map(|fd| Some(fd.as_raw_fd()));

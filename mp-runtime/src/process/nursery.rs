@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::mpsc::{Sender, channel};
 
+use crate::os::call::named;
 use crate::os::{self, thread::PerProcess};
 
 type Start = Box<dyn FnOnce() + Send>;
@@ -53,7 +54,8 @@ fn nursery() -> io::Result<Nursery> {
             for start in queue {
                 os::thread::contained(start);
             }
-        })?;
+        })
+        .map_err(named("clone"))?;
         let thread_id = run_on(&starts, || Ok(os::thread::own_id()))?;
         Ok(Nursery { starts, thread_id })
     })

@@ -39,6 +39,7 @@ use nix::libc;
 
 use super::request::{self, Parts, Reply};
 use super::{birth, nursery, watch};
+use crate::os::call::named;
 use crate::os::environment::{INHERITED_COUNT, STATICS, WORKER_VARIABLE};
 use crate::os::exec::{Launch, Stream};
 use crate::os::pidfd::{self, PidFd};
@@ -152,7 +153,7 @@ pub(super) fn ask(
     match answered {
         Ok(Reply::Born { id, pidfd: None }) => {
             pidfd::end_by_id(id);
-            Err(io::Error::from_raw_os_error(libc::EMFILE))
+            Err(named("recvmsg")(io::Error::from_raw_os_error(libc::EMFILE)))
         }
         Ok(Reply::Born {
             id,
@@ -176,7 +177,7 @@ pub(super) fn ask(
                 booted.map(|()| Asked::InVain)
             }
             Some(libc::EMFILE) => booted.map(|()| Asked::InVain),
-            _ => Err(error),
+            _ => Err(named("clone")(error)),
         },
         Err(_) => {
             keeper.lose();

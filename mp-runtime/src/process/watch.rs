@@ -20,6 +20,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Child;
 use super::stderr::{self, FORWARD_PATIENCE, FORWARD_ROUNDS};
+use crate::os::call::named;
 use crate::os::{self, pidfd::PidFd, thread::PerProcess};
 
 /// The epoll data of the event that only wakes the thread; children are numbered from 1.
@@ -79,14 +80,15 @@ static WATCH: PerProcess<Arc<Watch>> = PerProcess::new();
 /// The watch of this process, started if it was not.
 fn watch() -> io::Result<Arc<Watch>> {
     WATCH.get_or_try_init(|| {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(named("epoll_create1"))?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let wake = EventFd::from_value_and_flags(0, flags)?;
-        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let wake = EventFd::from_value_and_flags(0, flags).map_err(named("eventfd2"))?;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE);
+        epoll.add(&wake, event).map_err(named("epoll_ctl"))?;
         let state = Mutex::new(State::default());
         let watch = Arc::new(Watch { epoll, wake, state });
         let own = Arc::clone(&watch);
-        os::thread::spawn("mp-watch", move || own.run())?;
+        os::thread::spawn("mp-watch", move || own.run()).map_err(named("clone"))?;
         Ok(watch)
     })
 }
