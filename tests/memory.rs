@@ -421,6 +421,11 @@ fn program_with_little_address_space() {
     program("program_with_little_address_space", || {
         let error = Shared::<[u8]>::zeroed(1 << 46).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+        let error = Array::<u64>::zeroed(1 << 40).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+        let text = error.to_string();
+        let is_count = |word: &&str| word.parse::<u64>().is_ok();
+        assert_eq!(text.split(' ').filter(is_count).count(), 1, "{text}");
         let error = Shared::<[u64]>::zeroed(usize::MAX / 4).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
         let error = Array::<u64>::zeroed(usize::MAX / 8).unwrap_err();
