@@ -19,6 +19,7 @@ use serde::{Serialize, Serializer};
 use super::freight::{Freight, Waybill};
 use super::{Ends, Handles};
 use crate::os::descriptor;
+use crate::shm::bulk::Bulk;
 use crate::shm::transit::Cargo;
 
 /// The most bytes of a message that go into one frame: well below what a socket buffers (208 KiB
@@ -137,7 +138,23 @@ impl Outbox {
         Ok(())
     }
 
-    fn send_frame<'f>(
+    fn send_frame(
+        &self,
+        kind: u8,
+        bytes: &[u8],
+        left_bytes: usize,
+        handles: Option<&Handles>,
+    ) -> io::Result<()> {
+        let bulks = handles.map_or(&[][..], |handles| handles.bulks());
+        bulks.iter().for_each(Bulk::give);
+        let sent = self.try_frame(kind, bytes, left_bytes, handles);
+        if sent.is_err() {
+            bulks.iter().for_each(Bulk::keep);
+        }
+        sent
+    }
+
+    fn try_frame<'f>(
         &self,
         kind: u8,
         bytes: &'f [u8],
