@@ -14,7 +14,7 @@ use nix::libc;
 use super::stderr::Source;
 use super::{ProcessInfo, watch};
 use crate::link::{Link, ThreadEnd};
-use crate::os::{descriptor, limit, pidfd::PidFd, signal};
+use crate::os::{self, descriptor, limit, pidfd::PidFd, signal};
 
 /// A started process. Somebody holds it until it was collected: the watch.
 pub(crate) struct Child {
@@ -339,7 +339,7 @@ impl Child {
         drop(state);
         self.ended.notify_all();
         for call in calls {
-            call();
+            os::thread::contained(call);
         }
     }
 

@@ -5,7 +5,8 @@
 //! Who waits for one child does so at its pidfd himself, and collects it: it would cost a wake-up more to
 //! hear of it from here. Meanwhile the watch [looks away](look_away).
 //!
-//! What it calls is short and never waits: a farewell, a wake-up, a kill.
+//! What it calls is short and never waits: a farewell, a wake-up, a kill. Should a bug make that panic,
+//! the others are watched all the same.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -275,7 +276,7 @@ impl Watch {
             let timer = state.timers.pop();
             drop(state);
             if let Some(timer) = timer {
-                (timer.call)();
+                os::thread::contained(timer.call);
             }
         }
     }
@@ -284,7 +285,7 @@ impl Watch {
         let mut state = self.state();
         if let Some(call) = state.guests.remove(&key) {
             drop(state);
-            return call();
+            return os::thread::contained(call);
         }
         let child = state.children.get(&key).cloned();
         drop(state);
