@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ pub(super) struct Duct {
     has_ended: AtomicBool,
     /// Why it was killed, though it had done nothing wrong: this process could not send to it.
     given_up: OnceLock<String>,
+    /// How many frames of calls have gone over the connection.
+    sent: AtomicU64,
 }
 
 /// What is needed to take what a worker has put into the ring.
@@ -205,6 +207,7 @@ pub(crate) fn open(
         owner_id: process_id(),
         has_ended: AtomicBool::new(false),
         given_up: OnceLock::new(),
+        sent: AtomicU64::new(0),
         lanes,
     });
     (
@@ -343,6 +346,15 @@ impl Link {
             Way::Process(duct) => duct.lanes.is_out_of_memory(),
             // It would have taken this process along.
             Way::Thread(_) => false,
+        }
+    }
+
+    /// How much of calls that are not in the ring has gone to the worker: it changes while something
+    /// goes.
+    pub(crate) fn sent(&self) -> u64 {
+        match &self.0 {
+            Way::Process(duct) => duct.sent.load(Ordering::Relaxed),
+            Way::Thread(_) => 0,
         }
     }
 
@@ -704,10 +716,11 @@ impl Letter {
         let table = [&head, ends].concat();
         let args = self.call.args();
         let handles = self.handles.as_deref();
-        self.duct
-            .connection()
-            .outbox()?
-            .send(message::LARGE_CALL, &table, args, handles)
+        let tell = || {
+            self.duct.sent.fetch_add(1, Ordering::Relaxed);
+        };
+        let outbox = self.duct.connection().outbox()?;
+        outbox.send_and_tell(message::LARGE_CALL, &table, args, handles, tell)
     }
 
     /// Sends it, again and again while there are too many descriptors on their way, or here. Of what

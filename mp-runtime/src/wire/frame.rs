@@ -118,6 +118,22 @@ impl Outbox {
         tail: &[u8],
         handles: Option<&Handles>,
     ) -> io::Result<()> {
+        self.send_and_tell(kind, head, tail, handles, || {})
+    }
+
+    /// The same; calls `tell` after each frame that went.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`send`](Outbox::send).
+    pub(crate) fn send_and_tell(
+        &self,
+        kind: u8,
+        head: &[u8],
+        tail: &[u8],
+        handles: Option<&Handles>,
+        tell: impl Fn(),
+    ) -> io::Result<()> {
         let mut left = head.len() + tail.len();
         if left <= FRAME_BYTES {
             let joined;
@@ -128,12 +144,13 @@ impl Outbox {
                     &joined
                 }
             };
-            return self.send_frame(kind, bytes, 0, handles);
+            return self.send_frame(kind, bytes, 0, handles).map(|()| tell());
         }
         let mut handles = handles;
         for bytes in head.chunks(FRAME_BYTES).chain(tail.chunks(FRAME_BYTES)) {
             left -= bytes.len();
             self.send_frame(kind, bytes, left, handles.take())?;
+            tell();
         }
         Ok(())
     }
