@@ -862,7 +862,7 @@ fn take_in(
         && status == Status::Returned
         && !handles.take_over_loans(&body[1..])
     {
-        return Err(DecodeError::new("its chunks of arrays were not taken in"));
+        return Err(DecodeError::new("a record makes no sense"));
     }
     Ok(Report::of_one(record, Reply::new(&mut body, handles)))
 }
