@@ -6,7 +6,8 @@ use std::fs;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use mp::{ErrorKind, Pool};
+use mp::{ErrorKind, Pool, StartMethod};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use watchdog::{until, within};
 
@@ -151,6 +152,44 @@ fn promise_23_without_memory_for_a_result_that_item_fails_alone() {
         assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
         let bytes = pool.apply(make, (1, LARGE)).expect("it may have that");
         assert_eq!(bytes.len(), LARGE);
+        pool.join().expect("nothing is wrong");
+    });
+}
+
+/// Leaves this process room for so many descriptors, and not for a connection.
+#[mp::process_fn]
+fn leave_descriptors(count: usize) {
+    let entries = fs::read_dir("/proc/self/fd").expect("there is /proc");
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let taken: Vec<u64> = names.filter_map(|name| name.parse().ok()).collect();
+    let mut free = (0..).filter(|number| !taken.contains(number));
+    let limit = free.nth(count).expect("there is another number");
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("there is such a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).expect("it can be lowered");
+}
+
+#[mp::process_fn]
+fn kilobytes_of_worker() -> u64 {
+    shared_kilobytes()
+}
+
+#[mp::test]
+fn memory_of_a_result_that_cannot_be_sent_is_used_again() {
+    let _shared = MEMORY.read().unwrap_or_else(PoisonError::into_inner);
+    within(LIMIT, || {
+        let pool = Pool::builder().workers(1).start_method(StartMethod::Exec);
+        let pool = pool.build().expect("a pool can be started");
+        pool.apply(leave_descriptors, (5,)).expect("it works");
+        let fail = || {
+            let error = pool.apply(make, (1, LARGE)).map(drop);
+            let error = error.expect_err("there are too few descriptors");
+            assert_eq!(error.kind(), ErrorKind::Encode, "{error}");
+            pool.apply(kilobytes_of_worker, ()).expect("it works")
+        };
+        let first = fail();
+        for _ in 0..3 {
+            assert!(fail() <= first, "another one was made");
+        }
         pool.join().expect("nothing is wrong");
     });
 }

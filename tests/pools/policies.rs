@@ -1288,6 +1288,38 @@ fn promise_04_a_worker_that_does_not_begin_is_given_up_where_there_is_a_time_lim
     });
 }
 
+#[mp::process_fn]
+fn length(bytes: &[u8]) -> usize {
+    bytes.len()
+}
+
+#[mp::test]
+fn promise_04_a_worker_that_does_not_begin_with_a_large_call_is_given_up_as_well() {
+    within(LIMIT, || {
+        // In a message of its own, in shared memory, and in many messages.
+        let cases = [(100_000, 1), (1 << 20, 1), (100_000, 30)];
+        let pools = cases.map(|(bytes, count)| {
+            let pool = builder(1).task_timeout(Duration::from_millis(500)).build();
+            let pool = pool.expect("a pool can be started");
+            let worker = pool.workers()[0].id;
+            signal(worker, Signal::SIGSTOP);
+            until(|| programs::state(worker) == Some('T'));
+            let items = vec![vec![7_u8; bytes]; count];
+            let options = TaskOptions::new().chunk_size(count);
+            let task = pool.with(options).submit_map(length, items);
+            (pool, task.expect("it is open"))
+        });
+        for ((pool, task), (bytes, count)) in pools.into_iter().zip(cases) {
+            assert_eq!(
+                task.join().expect("another worker runs it"),
+                vec![bytes; count]
+            );
+            assert_eq!(pool.stats().restarts, 1);
+            pool.join().expect("all is done");
+        }
+    });
+}
+
 // Ends.
 
 /// Waits in all runs but the first ones.

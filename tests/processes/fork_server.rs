@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mp::{Builder, ErrorKind, Pool, StartMethod};
+use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::stat::{Mode, umask};
@@ -642,10 +643,16 @@ fn a_directory_is_entered_by_a_forked_process_as_by_an_executed_one() {
     });
 }
 
-/// Has the kernel refuse to fork children of one's own parent, to this process and all that come from
+/// Has the kernel refuse to fork children of one's own parent, to this thread and all that come from
 /// it. Whoever is executed does so once more.
 fn forbid_forks_of_siblings() {
-    use nix::libc::{self, sock_filter, sock_fprog};
+    forbid(libc::SYS_clone, libc::CLONE_PARENT as u32, libc::EPERM);
+}
+
+/// Has the kernel refuse a system call with this error, to this thread and all that come from it,
+/// where its first argument has one of these bits.
+fn forbid(call: libc::c_long, bits: u32, error: i32) {
+    use nix::libc::{sock_filter, sock_fprog};
 
     let statement = |code: u32, k: u32| sock_filter {
         code: code as u16,
@@ -658,13 +665,13 @@ fn forbid_forks_of_siblings() {
         ..statement(libc::BPF_JMP | code | libc::BPF_K, k)
     };
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let (number_at, flags_at) = (0, 16);
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let (number_at, argument_at) = (0, 16);
+    let refuse = libc::SECCOMP_RET_ERRNO | error as u32;
     let mut filter = [
         statement(load, number_at),
-        unless(libc::BPF_JEQ, libc::SYS_clone as u32, 3),
-        statement(load, flags_at),
-        unless(libc::BPF_JSET, libc::CLONE_PARENT as u32, 1),
+        unless(libc::BPF_JEQ, call as u32, 3),
+        statement(load, argument_at),
+        unless(libc::BPF_JSET, bits, 1),
         statement(libc::BPF_RET | libc::BPF_K, refuse),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
     ];
@@ -725,6 +732,88 @@ fn promise_20_a_server_that_may_not_fork_is_done_without_and_that_is_said_once()
             lines.len() == 1 && lines[0].contains("may not fork"),
             "{said}"
         );
+    });
+}
+
+/// As above.
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_that_cannot_send_boot_messages() {
+    if !programs::is_asked("program_that_cannot_send_boot_messages") {
+        return;
+    }
+    forbid_forks_of_siblings();
+    mp::init();
+    within(LIMIT, || {
+        // The threads that start processes are there, and may send.
+        let first = Builder::new().start_method(StartMethod::Exec);
+        let first = first.spawn(echo, (1,)).expect("it starts");
+        assert_eq!(first.join().expect("it returns"), 1);
+        // Whichever descriptor it is.
+        forbid(libc::SYS_sendto, u32::MAX, libc::ENOBUFS);
+        let error = mp::spawn!(echo(1)).expect_err("it would wait for its boot message");
+        assert_eq!(error.kind(), ErrorKind::Spawn, "{error}");
+        assert!(error.to_string().contains("buffer space"), "{error}");
+        until(|| fork_servers_of(std::process::id()).is_empty());
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn promise_20_a_boot_message_that_cannot_be_sent_fails_the_start_at_once() {
+    within(LIMIT, || {
+        check("program_that_cannot_send_boot_messages");
+    });
+}
+
+#[mp::process_fn]
+fn forever() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// As above.
+#[test]
+#[ignore = "a program that another test runs"]
+fn program_that_may_not_signal_by_descriptor() {
+    if !programs::is_asked("program_that_may_not_signal_by_descriptor") {
+        return;
+    }
+    forbid(libc::SYS_pidfd_send_signal, u32::MAX, libc::EPERM);
+    mp::init();
+    within(LIMIT, || {
+        for method in [StartMethod::ForkServer, StartMethod::Exec] {
+            let pool = Pool::builder().workers(1).start_method(method);
+            let pool = pool.task_timeout(Duration::from_millis(50)).build();
+            let pool = pool.expect("it starts");
+            let error = pool.apply(forever, ()).expect_err("it takes too long");
+            assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+            assert_eq!(pool.apply(echo, (1,)).expect("there is another worker"), 1);
+            let task = pool.submit(forever, ()).expect("it is open");
+            pool.terminate();
+            assert!(task.join().is_err());
+            let ends = [
+                (mp::Process::kill as fn(&_) -> _, Signal::SIGKILL),
+                (mp::Process::terminate, Signal::SIGTERM),
+                (mp::Process::interrupt, Signal::SIGINT),
+            ];
+            for (end, signal) in ends {
+                let process = Builder::new().start_method(method).spawn(forever, ());
+                let process = process.expect("it starts");
+                end(&process).expect("it is a child");
+                let error = process.join().expect_err("it was ended");
+                assert_eq!(error.signal(), Some(signal as i32), "{error}");
+            }
+        }
+        check_nobody_is_left();
+    });
+}
+
+#[test]
+fn promise_16_what_takes_too_long_is_ended_where_signals_by_descriptor_are_refused() {
+    within(LIMIT, || {
+        check("program_that_may_not_signal_by_descriptor");
     });
 }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::Read as _;
 use std::os::fd::AsFd as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake};
@@ -10,8 +11,12 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use crate::watchdog::{until, within};
-use mp::{Builder, ErrorKind, ProcessFn as _, ProcessInfo, Stdio};
+use mp::sync::Event;
+use mp::{Builder, ErrorKind, ProcessFn as _, ProcessInfo, Shared, Stdio};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -37,6 +42,56 @@ fn wait_for_ever() {
     loop {
         std::thread::park();
     }
+}
+
+/// Traces a process until it is told to end, if it may.
+#[mp::process_fn]
+fn trace(id: u32, begun: Shared<Event>, end: Shared<Event>) {
+    let seized = ptrace::seize(Pid::from_raw(id.cast_signed()), ptrace::Options::empty());
+    begun.set();
+    if seized.is_ok() {
+        end.wait();
+    }
+}
+
+/// For how many ticks of the clock (of 10 ms) the thread that watches processes has computed.
+fn ticks_of_watch() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("there is /proc");
+    let stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let mut watches = stats.filter_map(|stat| Some(stat.split_once("(mp-watch) ")?.1.to_owned()));
+    let stat = watches.next().expect("it has a name");
+    // In the kernel or not (proc(5)).
+    let times = stat.split(' ').skip(11).take(2);
+    times
+        .map(|ticks| ticks.parse::<u64>().expect("it is a number"))
+        .sum()
+}
+
+#[mp::test]
+fn a_process_whose_end_a_tracer_holds_back_is_waited_for_in_peace() {
+    within(LIMIT, || {
+        let event = || Shared::new(Event::new()).expect("there is memory");
+        let (begun, end) = (event(), event());
+        let process = mp::spawn!(wait_for_ever()).expect("it starts");
+        let tracer = mp::spawn!(trace(process.id(), begun.clone(), end.clone()));
+        let tracer = tracer.expect("it starts");
+        begun.wait();
+        process.kill().expect("it is a child");
+        let before = ticks_of_watch();
+        if !process.wait_timeout(Duration::from_millis(400)) {
+            let ticks = ticks_of_watch() - before;
+            assert!(ticks < 20, "it is looked at all the time");
+        }
+        // Others have their ends.
+        let other = mp::spawn!(square(3)).expect("it starts");
+        assert_eq!(other.join().expect("it returns"), 9);
+        end.set();
+        tracer.join().expect("it returns");
+        process.wait();
+        let signal = process.exit_status().and_then(|status| status.signal());
+        assert_eq!(signal, Some(Signal::SIGKILL as i32));
+    });
 }
 
 #[mp::process_fn]

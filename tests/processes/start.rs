@@ -7,7 +7,7 @@ use std::os::unix::process::parent_id;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use mp::{Builder, Error, ErrorKind, Pool};
+use mp::{Builder, Error, ErrorKind, Pool, StartMethod};
 use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 
@@ -548,6 +548,23 @@ fn program_that_ignores_sigchld() {
         );
         pool.join().expect("all is done");
         settle();
+    });
+}
+
+/// Whether it came in time is decided once.
+#[mp::test]
+fn promise_06_a_process_that_comes_just_too_late_is_said_to_be_late() {
+    within(LIMIT, || {
+        let methods = [StartMethod::ForkServer, StartMethod::Exec];
+        for (number, method) in (0..600).zip(methods.into_iter().cycle()) {
+            let timeout = Duration::from_micros(number * 10 % 5000);
+            let builder = Builder::new().start_timeout(timeout).start_method(method);
+            let process = builder.spawn(echo, (number,)).expect("it is started");
+            match process.join() {
+                Ok(echoed) => assert_eq!(echoed, number),
+                Err(error) => check_spawn_error(&error, &["within", "mp::init"]),
+            }
+        }
     });
 }
 

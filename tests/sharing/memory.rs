@@ -298,6 +298,66 @@ fn program_without_descriptors() {
 
 #[mp::test]
 #[ignore = "a program that another test runs"]
+fn program_that_cannot_send_for_want_of_descriptors() {
+    program("program_that_cannot_send_for_want_of_descriptors", || {
+        limit(Resource::RLIMIT_NOFILE, 256);
+        let sent = regions(3);
+        // Nothing of it says that it was the worker.
+        let check_reason = |error: &Error| {
+            let text = error.to_string();
+            assert!(text.contains("open files"), "{text}");
+            assert!(!text.contains("SIGKILL"), "{text}");
+        };
+        let check_names_call = |error: &Error| {
+            let text = error.to_string();
+            let before = text.split(": Too many open files").next().unwrap();
+            let call = before.rsplit(": ").next().unwrap();
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            assert!(
+                call.starts_with("open of ") || call.chars().all(is_name),
+                "{text}"
+            );
+            // The number is there, too.
+            let source = std::error::Error::source(error);
+            let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+            let number = source.and_then(std::io::Error::raw_os_error);
+            assert_eq!(number, Some(nix::libc::EMFILE), "{text}");
+        };
+        // There may be a server.
+        mp::spawn!(square(7)).unwrap().join().unwrap();
+        for left in 0..16 {
+            let taken = take_descriptors_but(left);
+            match mp::spawn!(give_back_summed(sent.clone())) {
+                Err(error) => {
+                    check_reason(&error);
+                    check_names_call(&error);
+                }
+                Ok(process) => match process.join() {
+                    Err(error) => check_reason(&error),
+                    Ok(back) => check_regions(back, &sent),
+                },
+            }
+            drop(taken);
+        }
+        let pool = Pool::new(1).unwrap();
+        let worker = |pool: &Pool| pool.workers()[0].id;
+        let before = worker(&pool);
+        let taken = take_descriptors_but(1);
+        let task = pool.submit(give_back_summed, (sent.clone(),)).unwrap();
+        drop(taken);
+        check_regions(task.join().unwrap(), &sent);
+        assert_eq!(worker(&pool), before, "there were descriptors again soon");
+        pool.join().unwrap();
+    });
+}
+
+#[test]
+fn promise_23_a_call_that_cannot_be_sent_for_want_of_descriptors_says_so() {
+    check("program_that_cannot_send_for_want_of_descriptors");
+}
+
+#[mp::test]
+#[ignore = "a program that another test runs"]
 fn program_that_has_no_room_for_a_chunk() {
     program("program_that_has_no_room_for_a_chunk", || {
         limit(Resource::RLIMIT_NOFILE, 256);
@@ -358,6 +418,11 @@ fn program_with_little_address_space() {
     program("program_with_little_address_space", || {
         let error = Shared::<[u8]>::zeroed(1 << 46).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+        let error = Array::<u64>::zeroed(1 << 40).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
+        let text = error.to_string();
+        let is_count = |word: &&str| word.parse::<u64>().is_ok();
+        assert_eq!(text.split(' ').filter(is_count).count(), 1, "{text}");
         let error = Shared::<[u64]>::zeroed(usize::MAX / 4).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::OutOfMemory, "{error}");
         let error = Array::<u64>::zeroed(usize::MAX / 8).unwrap_err();

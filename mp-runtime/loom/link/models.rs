@@ -115,7 +115,10 @@ fn a_ring_down_hands_over_frames_in_order() {
             live(2, FOREVER, || {
                 // Of a half of the ring each: the third one lies where the first one did.
                 for number in 1..=3_u8 {
-                    while !writer.put(number.into(), &[&[number], &[number; 3]]) {
+                    while !matches!(
+                        writer.put(number.into(), &[&[number], &[number; 3]]),
+                        Ok(true)
+                    ) {
                         thread::yield_now();
                     }
                 }
@@ -231,7 +234,7 @@ fn a_bell_wakes_a_sleeping_worker() {
         });
         live(1, FOREVER, || {
             let mut writer = DownWriter::new(down(&page, DOWN_BYTES));
-            assert!(writer.put(1, &[]));
+            assert!(matches!(writer.put(1, &[]), Ok(true)));
             Bell(page.sleeping_word(DOWN_BELL)).ring();
         });
         worker.join().expect("it ends");

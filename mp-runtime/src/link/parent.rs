@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use nix::libc::SIGKILL;
@@ -16,9 +16,9 @@ use super::mailbox::{self, Caller};
 use super::message::{self, Bundle, Call, CallHead, Record, Report, StandIn, Status, Table};
 use super::ring::{DownWriter, UpReader};
 use super::worker::FLUSH_INTERVAL;
-use crate::os::crowd::{self, is_crowded};
+use crate::os::crowd;
 use crate::os::identity::process_id;
-use crate::os::{self, pidfd::PidFd};
+use crate::os::{self, packet, pidfd::PidFd};
 use crate::shm::bulk::{self, Bulk};
 use crate::wire::{self, Apart, Bytes, DecodeError, Decoder, Handles, Outbox, Silence};
 
@@ -65,6 +65,10 @@ pub(super) struct Duct {
     owner_id: u32,
     /// The worker has ended: what is in the ring now is all there will be.
     has_ended: AtomicBool,
+    /// Why it was killed, though it had done nothing wrong: this process could not send to it.
+    given_up: OnceLock<String>,
+    /// How many frames of calls have gone over the connection.
+    sent: AtomicU64,
 }
 
 /// What is needed to take what a worker has put into the ring.
@@ -202,6 +206,8 @@ pub(crate) fn open(
         pidfd,
         owner_id: process_id(),
         has_ended: AtomicBool::new(false),
+        given_up: OnceLock::new(),
+        sent: AtomicU64::new(0),
         lanes,
     });
     (
@@ -269,8 +275,8 @@ impl Link {
     }
 
     /// Sends a call, without waiting for the worker to take it; before the next one it has to have
-    /// ended. If it cannot be sent the worker is killed, and its end tells what became of the
-    /// call.
+    /// ended. If it cannot be sent the worker is killed [for that reason](Link::given_up), and its
+    /// end tells what became of the call.
     pub(crate) fn call(&self, call: Call, handles: Option<Arc<Handles>>) {
         match &self.0 {
             Way::Process(duct) => duct.call(call, handles),
@@ -348,6 +354,23 @@ impl Link {
             Way::Process(duct) => duct.lanes.is_out_of_memory(),
             // It would have taken this process along.
             Way::Thread(_) => false,
+        }
+    }
+
+    /// How much of calls that are not in the ring has gone to the worker: it changes while something
+    /// goes.
+    pub(crate) fn sent(&self) -> u64 {
+        match &self.0 {
+            Way::Process(duct) => duct.sent.load(Ordering::Relaxed),
+            Way::Thread(_) => 0,
+        }
+    }
+
+    /// Why the worker was killed, if that is because a call could not be sent to it.
+    pub(crate) fn given_up(&self) -> Option<&str> {
+        match &self.0 {
+            Way::Process(duct) => duct.given_up.get().map(String::as_str),
+            Way::Thread(_) => None,
         }
     }
 
@@ -487,9 +510,22 @@ impl Duct {
 
     /// Puts in a frame; one that finds no room finds a worker that lies.
     fn put(&self, kind: u32, parts: &[&[u8]]) {
-        if !self.writer().put(kind, parts) {
-            self.kill();
+        let put = self.writer().put(kind, parts);
+        match put {
+            Ok(true) => {}
+            Ok(false) => self.kill(),
+            Err(error) => self.give_up(&error),
         }
+    }
+
+    /// Kills a worker to which something could not be sent.
+    fn give_up(&self, error: &io::Error) {
+        // One that is gone was not killed for that, nor one that has closed its end.
+        if !packet::is_gone(error) && !self.is_over() {
+            let reason = format!("it could not be sent a call: {error}");
+            let _ = self.given_up.set(reason);
+        }
+        self.kill();
     }
 
     fn kill(&self) {
@@ -523,14 +559,15 @@ impl Duct {
         };
         if !Outbox::may_block(letter.call.byte_count()) {
             match letter.send() {
-                Err(error) if is_crowded(&error) => {}
+                Err(error) if crowd::is_short(&error) => {}
                 outcome => return letter.conclude(outcome),
             }
         }
         // Without a thread the call cannot be sent safely; whoever reads the worker's end finds
         // that nothing was running and sends the call again, or fails it.
-        if os::thread::spawn("mp-feeder", move || letter.conclude(letter.insist())).is_err() {
-            self.kill();
+        let feeder = os::thread::spawn("mp-feeder", move || letter.conclude(letter.insist()));
+        if let Err(error) = feeder {
+            self.give_up(&error);
         }
     }
 
@@ -588,6 +625,10 @@ impl Duct {
     ) -> Result<Apartment, String> {
         if self.has_ended.load(Ordering::SeqCst) && !self.connection.is_open() {
             return Ok(Apartment::Farewell);
+        }
+        if !self.connection.is_open() {
+            // Nothing but this worker waits for the keeper. If it fails, that is found out again.
+            let _ = crowd::insist_while(crowd::is_short, || self.connection().outbox().map(drop));
         }
         let message = match self.connection().receive() {
             Ok(message) => message,
@@ -653,7 +694,7 @@ impl Receiver {
             }
             let taken = self.reader.take(body);
             lanes.room_bell().ring();
-            if taken.map_err(|_| "its ring has more in it than it can have")? == 0 {
+            if taken.map_err(|nonsense| nonsense.to_string())? == 0 {
                 return Ok(None);
             }
         }
@@ -685,20 +726,22 @@ impl Letter {
         let table = [&head, ends].concat();
         let args = self.call.args();
         let handles = self.handles.as_deref();
-        self.duct
-            .connection()
-            .outbox()?
-            .send(message::LARGE_CALL, &table, args, handles)
+        let tell = || {
+            self.duct.sent.fetch_add(1, Ordering::Relaxed);
+        };
+        let outbox = self.duct.connection().outbox()?;
+        outbox.send_and_tell(message::LARGE_CALL, &table, args, handles, tell)
     }
 
-    /// Sends it, again and again while too many descriptors are on their way.
+    /// Sends it, again and again while there are too many descriptors on their way, or here. Of what
+    /// was sent before it failed for that the worker makes nothing.
     fn insist(&self) -> io::Result<()> {
-        crowd::insist(|| self.send())
+        crowd::insist_while(crowd::is_short, || self.send())
     }
 
     fn conclude(&self, outcome: io::Result<()>) {
-        if outcome.is_err() {
-            self.duct.kill();
+        if let Err(error) = outcome {
+            self.duct.give_up(&error);
         }
     }
 }
@@ -829,7 +872,7 @@ fn take_in(
         && status == Status::Returned
         && !handles.take_over_loans(&body[1..])
     {
-        return Err(DecodeError::new("its chunks of arrays were not taken in"));
+        return Err(DecodeError::new("a record makes no sense"));
     }
     Ok(Report::of_one(record, Reply::new(&mut body, handles)))
 }

@@ -29,6 +29,7 @@
 
 use std::alloc::{Layout, handle_alloc_error};
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -107,7 +108,21 @@ impl Ring {
 
 /// What the other side wrote makes no sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Nonsense;
+pub(super) enum Nonsense {
+    /// There is more than there can be.
+    TooMuch,
+    /// There is something where there is no memory, nor can be.
+    Nowhere,
+}
+
+impl fmt::Display for Nonsense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Nonsense::TooMuch => "its ring has more in it than it can have",
+            Nonsense::Nowhere => "there is no memory where its ring has something",
+        })
+    }
+}
 
 /// The worker's end of the ring up.
 #[derive(Debug)]
@@ -181,11 +196,17 @@ impl UpWriter {
 pub(super) struct UpReader {
     ring: Ring,
     head: u64,
+    /// Behind so many of its bytes there is memory, if the worker is honest or not.
+    ready: usize,
 }
 
 impl UpReader {
     pub(super) fn new(ring: Ring) -> UpReader {
-        UpReader { ring, head: 0 }
+        UpReader {
+            ready: FIRST_BYTES.min(ring.size()),
+            ring,
+            head: 0,
+        }
     }
 
     /// Whether there is nothing to take.
@@ -200,12 +221,20 @@ impl UpReader {
     ///
     /// # Errors
     ///
-    /// If there cannot be as much as the words say.
+    /// If there cannot be as much as the words say, or there is no memory behind it: to touch it then
+    /// would be a SIGBUS.
     pub(super) fn take(&mut self, to: &mut Vec<u8>) -> Result<usize, Nonsense> {
         // SYNC tail: pairs with the store in `UpWriter::put`.
         let tail = self.ring.tail().load(Ordering::Acquire);
-        let count = self.ring.between(self.head, tail).ok_or(Nonsense)?;
+        let count = self.ring.between(self.head, tail);
+        let count = count.ok_or(Nonsense::TooMuch)?;
         let (offset, in_a_piece) = self.ring.place(self.head);
+        let end = self.ring.size() - in_a_piece + count;
+        if end >= self.ready && self.ready < self.ring.size() {
+            // An honest worker has done so before it put something there.
+            let ready = self.ring.set_aside(self.ready, end);
+            self.ready = ready.map_err(|_| Nonsense::Nowhere)?;
+        }
         let first = count.min(in_a_piece);
         self.ring.page.read(offset, first, to);
         self.ring
@@ -314,13 +343,17 @@ impl DownWriter {
         (self.used() + skipped + bytes <= size).then_some(skipped)
     }
 
-    /// Puts in a frame with the parts as its content, one behind the other, if there is room, and
-    /// memory. `kind` is not 0.
-    pub(super) fn put(&mut self, kind: u32, parts: &[&[u8]]) -> bool {
+    /// Puts in a frame with the parts as its content, one behind the other, if there is room; tells
+    /// whether there was. `kind` is not 0.
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for it.
+    pub(super) fn put(&mut self, kind: u32, parts: &[&[u8]]) -> io::Result<bool> {
         let content: usize = parts.iter().map(|part| part.len()).sum();
         let bytes = (HEADER_BYTES + content).next_multiple_of(ALIGNMENT);
         let Some(skipped) = self.skip_for(bytes).filter(|_| bytes <= u32::MAX as usize) else {
-            return false;
+            return Ok(false);
         };
         let (mut offset, in_a_piece) = self.ring.place(self.tail);
         let end = match skipped {
@@ -328,10 +361,7 @@ impl DownWriter {
             _ => bytes,
         };
         if end >= self.ready && self.ready < self.ring.size() {
-            match self.ring.set_aside(self.ready, end) {
-                Ok(ready) => self.ready = ready,
-                Err(_) => return false,
-            }
+            self.ready = self.ring.set_aside(self.ready, end)?;
         }
         if skipped > 0 {
             let header = Header {
@@ -357,7 +387,7 @@ impl DownWriter {
         // SYNC tail: pairs with the load in `DownReader::next`. `SeqCst`, since who sleeps is looked
         // for afterwards.
         self.ring.tail().store(self.tail, Ordering::SeqCst);
-        true
+        Ok(true)
     }
 }
 

@@ -77,6 +77,8 @@ fn a_connection_is_made_when_something_goes_over_it() {
                 end.end(call, true, Status::Returned, result)
                     .and_then(|()| end.end_call(chunk, false))
                     .expect("the parent is there");
+                // As one does that has nothing more to do.
+                end.finish();
                 end
             });
             let Event::Records(report, _) = events.next() else {

@@ -1,7 +1,9 @@
-//! Too many descriptors on their way.
+//! Too many descriptors on their way, or too many here.
 //!
 //! Without privileges, as many of a user may be on their way as one process may have
-//! (`ETOOMANYREFS`, unix(7)). Others take theirs out, so it is tried again for a while.
+//! (`ETOOMANYREFS`, unix(7)). Others take theirs out, so it is tried again for a while. So it may be
+//! where this process, or the machine, has no descriptor left (`EMFILE`, `ENFILE`): others close
+//! theirs.
 
 use std::io;
 use std::time::Duration;
@@ -16,11 +18,24 @@ pub(crate) fn is_crowded(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ETOOMANYREFS)
 }
 
-/// Calls `send` again and again while that is why it fails, for a second.
-pub(crate) fn insist(mut send: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+/// Whether that, or that there is no descriptor left here, is why nothing was sent.
+pub(crate) fn is_short(error: &io::Error) -> bool {
+    is_crowded(error) || matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Calls `send` again and again while it [is crowded](is_crowded), for a second.
+pub(crate) fn insist(send: impl FnMut() -> io::Result<()>) -> io::Result<()> {
+    insist_while(is_crowded, send)
+}
+
+/// Calls `send` again and again while `may_pass` is true of why it fails, for a second.
+pub(crate) fn insist_while(
+    may_pass: impl Fn(&io::Error) -> bool,
+    mut send: impl FnMut() -> io::Result<()>,
+) -> io::Result<()> {
     for _ in 0..TRIES {
         match send() {
-            Err(error) if is_crowded(&error) => std::thread::sleep(PAUSE),
+            Err(error) if may_pass(&error) => std::thread::sleep(PAUSE),
             outcome => return outcome,
         }
     }

@@ -25,6 +25,7 @@ use nix::libc;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, pthread_sigmask};
 use nix::unistd::Pid;
 
+use super::call::named;
 use super::descriptor;
 use super::pidfd::PidFd;
 
@@ -61,11 +62,13 @@ impl Stream {
             Stream::Null => File::options()
                 .read(true)
                 .write(true)
-                .open("/dev/null")?
+                .open("/dev/null")
+                .map_err(named("open of /dev/null"))?
                 .into(),
             Stream::Of(fd) => fd,
         };
-        descriptor::above_standard(fd).map(Some)
+        let above = descriptor::above_standard(fd);
+        above.map(Some).map_err(named("fcntl"))
     }
 }
 
@@ -107,12 +110,13 @@ impl Launch {
         )?;
         let cloned = clone(&mut plan);
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
-        let (id, pidfd) = cloned?;
+        let (id, pidfd) = cloned.map_err(named("clone"))?;
+        let pidfd = PidFd::of(id, pidfd);
         match plan.error {
-            None => Ok((id, pidfd.into())),
-            Some(error) => {
-                forget(id);
-                Err(error)
+            None => Ok((id, pidfd)),
+            Some((call, error)) => {
+                pidfd.end();
+                Err(named(call)(error))
             }
         }
     }
@@ -150,7 +154,7 @@ struct Plan<'p> {
     inherit: &'p [RawFd],
     parent: Pid,
     /// What kept it from doing so.
-    error: Option<io::Error>,
+    error: Option<(&'static str, io::Error)>,
 }
 
 /// Makes the process, and comes back when that has executed the binary, or failed.
@@ -183,23 +187,23 @@ fn clone(plan: &mut Plan<'_>) -> io::Result<(u32, OwnedFd)> {
 
 impl Plan<'_> {
     /// Runs in the new process.
-    fn carry_out(&self) -> io::Result<Infallible> {
+    fn carry_out(&self) -> Result<Infallible, (&'static str, io::Error)> {
         for (number, stream) in (0..).zip(self.streams) {
             if let Some(stream) = stream {
-                check(|| {
+                check("dup2", || {
                     // SAFETY: a plain system call on two numbers.
                     unsafe { libc::dup2(stream, number) }
                 })?;
             }
         }
         for &fd in self.inherit {
-            check(|| {
+            check("fcntl", || {
                 // SAFETY: as above; a closed descriptor is an error, not undefined.
                 unsafe { libc::fcntl(fd, libc::F_SETFD, 0) }
             })?;
         }
         if let Some(directory) = &self.directory {
-            check(|| {
+            check("chdir", || {
                 // SAFETY: a text that ends with a NUL.
                 unsafe { libc::chdir(directory.as_ptr()) }
             })?;
@@ -207,12 +211,13 @@ impl Plan<'_> {
         // Rust ignores it for itself.
         // SAFETY: the default action runs no code.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-        die_with(self.parent)?;
+        die_with(self.parent).map_err(|error| ("prctl", error))?;
         forget_handlers();
-        SigSet::from(Signal::SIGINT).thread_set_mask()?;
+        let mask = SigSet::from(Signal::SIGINT).thread_set_mask();
+        mask.map_err(|error| ("sigprocmask", error.into()))?;
         // SAFETY: texts that end with a NUL, and lists of them that end with a null pointer.
         unsafe { libc::execve(THIS_BINARY.as_ptr(), self.args.as_ptr(), self.env.as_ptr()) };
-        Err(io::Error::last_os_error())
+        Err(("execve", io::Error::last_os_error()))
     }
 }
 
@@ -235,19 +240,15 @@ fn forget_handlers() {
     }
 }
 
-fn check(mut call: impl FnMut() -> c_int) -> io::Result<()> {
-    super::uninterrupted(|| match call() {
+fn check(
+    name: &'static str,
+    mut call: impl FnMut() -> c_int,
+) -> Result<(), (&'static str, io::Error)> {
+    let checked = super::uninterrupted(|| match call() {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
-    })
-}
-
-/// Kills and collects a process that cannot be watched.
-pub(crate) fn forget(process_id: u32) {
-    let id = nix::unistd::Pid::from_raw(process_id.cast_signed());
-    // It is our child and was not collected, so the id is its; it may have ended.
-    let _ = nix::sys::signal::kill(id, Signal::SIGKILL);
-    let _ = super::uninterrupted(|| Ok(nix::sys::wait::waitpid(id, None)?));
+    });
+    checked.map_err(|error| (name, error))
 }
 
 /// Has this process killed when the thread ends that started it, or whose child it was made. Exec

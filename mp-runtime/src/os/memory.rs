@@ -132,7 +132,7 @@ pub(crate) fn give_back(fd: &impl AsFd, range: Range<usize>) -> io::Result<()> {
 }
 
 fn unsealed(bytes: u64) -> io::Result<OwnedFd> {
-    let size = libc::off_t::try_from(bytes).map_err(|_| too_large(bytes))?;
+    let size = libc::off_t::try_from(bytes).map_err(|_| too_large())?;
     let fd = memfd_create(c"mp", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
     super::uninterrupted(|| Ok(nix::unistd::ftruncate(&fd, size)?))?;
     Ok(fd)
@@ -234,7 +234,7 @@ fn check_file_limit(bytes: u64) -> io::Result<()> {
     // Growing a file beyond this limit raises SIGXFSZ.
     match file_limit()? {
         Some(limit) if bytes > limit => {
-            let message = format!("{bytes} bytes are more than RLIMIT_FSIZE allows, {limit}");
+            let message = format!("it is more than RLIMIT_FSIZE allows, {limit} bytes");
             Err(io::Error::new(io::ErrorKind::FileTooLarge, message))
         }
         _ => Ok(()),
@@ -249,7 +249,7 @@ pub(crate) fn file_limit() -> io::Result<Option<u64>> {
 
 fn check_available(bytes: u64) -> io::Result<()> {
     match available_bytes() {
-        Some(available) if bytes > available => Err(too_large(bytes)),
+        Some(available) if bytes > available => Err(too_large()),
         _ => Ok(()),
     }
 }
@@ -261,8 +261,9 @@ const COMMON_BYTES: u64 = 1 << 20;
 /// What is asked for in small steps stops so long before there is none left.
 const MARGIN_BYTES: u64 = 16 << 20;
 
-fn too_large(bytes: u64) -> io::Error {
-    let message = format!("this machine does not have {bytes} bytes of free memory");
+/// Who asked says how much that is: it may be less than what is needed for it.
+fn too_large() -> io::Error {
+    let message = "there is not that much free memory";
     io::Error::new(io::ErrorKind::OutOfMemory, message)
 }
 

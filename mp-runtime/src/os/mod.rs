@@ -1,6 +1,7 @@
 //! Every system call, and all that is unsafe about it. What leaves this layer is safe to call and
 //! answers with `io::Result`; the layers above add who and what.
 
+pub(crate) mod call;
 pub(crate) mod carrier;
 pub(crate) mod carry;
 pub(crate) mod clock;

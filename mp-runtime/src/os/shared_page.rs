@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use super::call::named;
 use super::memory::{self, Mapping};
 
 /// How many words stand before the bytes.
@@ -33,10 +34,11 @@ impl SharedPage {
         ready_bytes: usize,
     ) -> io::Result<(SharedPage, OwnedFd)> {
         let bytes = WORDS_BYTES + capacity_bytes;
-        let fd = memory::reserve(bytes)?;
-        let mapping = Mapping::of(&fd, bytes)?;
-        if !mapping.set_aside(0..WORDS_BYTES + ready_bytes)? {
-            memory::commit(&fd, 0..bytes)?;
+        let fd = memory::reserve(bytes).map_err(named("memfd_create"))?;
+        let mapping = Mapping::of(&fd, bytes).map_err(named("mmap"))?;
+        let can_wait = mapping.set_aside(0..WORDS_BYTES + ready_bytes);
+        if !can_wait.map_err(named("madvise"))? {
+            memory::commit(&fd, 0..bytes).map_err(named("fallocate"))?;
         }
         Ok((SharedPage(mapping), fd))
     }

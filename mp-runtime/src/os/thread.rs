@@ -103,7 +103,8 @@ impl<T: Clone> PerProcess<T> {
     }
 }
 
-/// Runs code of the program, such as a waker, whose panic must not end the thread it is called on.
+/// Runs code whose panic must not end the thread it is called on: of the program, such as a waker, or
+/// of the library, on a thread that serves others.
 /// The panic was reported by the program's hook.
 pub(crate) fn contained(call: impl FnOnce()) {
     if let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)) {

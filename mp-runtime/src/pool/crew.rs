@@ -16,6 +16,7 @@ use super::{Backend, inline};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Link, Report, Turn};
 use crate::os;
+use crate::os::call::unnamed;
 use crate::process::{Death, Who, Worker, start_watch};
 
 /// Items that seem to take longer do not only seem to, because they wait for a processor.
@@ -59,7 +60,7 @@ impl Core {
             _ => start_watch()
                 .map_err(|error| {
                     let message = format!("{} could not be started: {error}", core.described());
-                    Error::new(ErrorKind::Spawn, message).with_source(error)
+                    Error::new(ErrorKind::Spawn, message).with_source(unnamed(error))
                 })
                 .and_then(|()| core.grow(worker_count)),
         };

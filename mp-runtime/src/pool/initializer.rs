@@ -107,10 +107,10 @@ impl Initializer {
             },
             End::Broken(reason) => {
                 worker.kill();
-                (who.broke_off(&reason, &worker.death(false)), false)
+                (who.broke_off(&reason, &worker.death(link)), false)
             }
             End::Lost => {
-                let death = worker.death(link.is_out_of_memory());
+                let death = worker.death(link);
                 match self.function.timeout.filter(|_| was_late) {
                     Some(limit) => (who.timed_out(limit, &death), false),
                     None => (who.died(&death), death.is_by_signal()),

@@ -90,7 +90,8 @@ impl TaskOptions {
     /// limit.
     ///
     /// A worker that does not even begin, since it was stopped, say, is killed after five seconds
-    /// more, and what it was sent goes to another one. An item that ends just when its worker is
+    /// more, and what it was sent goes to another one. Those count from when the last part of a large
+    /// call was sent, and are a second more for each 200 MB of it. An item that ends just when its worker is
     /// being killed for it has its result; if the next one of its chunk had begun by then it begins
     /// again.
     ///

@@ -45,8 +45,10 @@ pub(super) struct Slot {
     pub(super) tasks_left: Option<usize>,
     /// When a timer is due that looks at how long its item has run.
     pub(super) timer: Option<Instant>,
-    /// Since when nothing of what it has was seen running, where there is a time limit.
+    /// Since when nothing of what it has was seen running, or going to it, where there is a time limit.
     pub(super) silent_since: Option<Instant>,
+    /// How much had [gone to it](Link::sent) then.
+    sent: u64,
     /// The number of the hand and the place in it of the item that was last seen running, where there is
     /// a time limit, and when it was seen first.
     seen: Option<(u32, usize, Instant)>,
@@ -121,6 +123,7 @@ impl Slot {
             tasks_left: None,
             timer: None,
             silent_since: None,
+            sent: 0,
             seen: None,
             since: None,
             mark: Instant::now(),
@@ -164,6 +167,15 @@ impl Slot {
                 Duration::ZERO
             }
         }
+    }
+
+    /// Nothing of what its worker has is seen running: tells for how long nothing was, nor went to it.
+    pub(super) fn silent_for(&mut self) -> Duration {
+        let sent = self.link.as_ref().map_or(0, |link| link.sent());
+        if std::mem::replace(&mut self.sent, sent) != sent {
+            self.silent_since = None;
+        }
+        self.silent_since.get_or_insert_with(Instant::now).elapsed()
     }
 
     /// Its worker is not to live on.
@@ -354,7 +366,7 @@ fn receive(
             Some(Event::Ended) => break,
         }
     }
-    let death = worker.death(link.is_out_of_memory());
+    let death = worker.death(link);
     has_worked |= core.ended(index, &death);
     (has_worked, death)
 }

@@ -11,10 +11,12 @@ use crate::process::{Worker, call_at};
 /// Timers are not set closer than this, so that they cannot keep their thread from anything else.
 const SHORTEST_TIMER: Duration = Duration::from_millis(1);
 
-/// A worker that was sent a call has so long beyond the time limit to begin with an item of it;
-/// then it is stuck, stopped by a signal say. A large call may take longer to arrive.
+/// A worker that was sent a call has so long beyond the time limit to begin with an item of it, from
+/// when the last part of it went to the worker; then it is stuck, stopped by a signal say.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(5);
-const LARGE_CALL_BYTES: usize = 64 << 10;
+/// A large call, which its worker puts together first, has so much longer for each byte of it: a copy
+/// of all of it is several times as fast.
+const NANOS_PER_BYTE: u64 = 5;
 
 /// A worker that was told to stop has so long for what the program does at its exit.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,9 +77,10 @@ impl Core {
                 limit - elapsed
             }
             None => {
-                let since = *slot.silent_since.get_or_insert_with(Instant::now);
-                let is_large = hand.piece.segment.byte_count() > LARGE_CALL_BYTES;
-                if since.elapsed() >= BEGIN_TIMEOUT && !is_large && hand.left() > 0 {
+                let bytes = hand.piece.segment.byte_count() as u64;
+                let allowance = Duration::from_nanos(bytes.saturating_mul(NANOS_PER_BYTE));
+                let is_stuck = slot.silent_for() >= BEGIN_TIMEOUT + allowance;
+                if is_stuck && hand.left() > 0 {
                     // What it has waits for another worker.
                     slot.kill();
                     return;

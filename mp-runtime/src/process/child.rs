@@ -5,7 +5,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,8 +13,8 @@ use nix::libc;
 
 use super::stderr::Source;
 use super::{ProcessInfo, watch};
-use crate::link::ThreadEnd;
-use crate::os::{descriptor, limit, pidfd::PidFd, signal};
+use crate::link::{Link, ThreadEnd};
+use crate::os::{self, descriptor, limit, pidfd::PidFd, signal};
 
 /// A started process. Somebody holds it until it was collected: the watch.
 pub(crate) struct Child {
@@ -70,6 +69,8 @@ pub(crate) enum OutOfMemory {
 pub(crate) struct Death {
     pub(super) exit: Exit,
     pub(super) memory_limit: Option<u64>,
+    /// Why it was killed, if it is this process that could not go on with it.
+    pub(super) given_up: Option<String>,
     /// The end of what it wrote to standard error.
     pub(super) stderr: Option<String>,
 }
@@ -88,6 +89,7 @@ impl From<Exit> for Death {
         Death {
             exit,
             memory_limit: None,
+            given_up: None,
             stderr: None,
         }
     }
@@ -213,7 +215,7 @@ impl Child {
         is_collected.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_collected(&self) -> bool {
+    pub(super) fn is_collected(&self) -> bool {
         *self.collected()
     }
 
@@ -265,14 +267,15 @@ impl Child {
         if has_ended {
             // First, or it would be woken by what follows.
             watch::unplug(self);
-            while !self.is_collected() {
-                if let Some(status) = self.collect() {
-                    watch::forget(self);
-                    return self.set_ended(status);
-                }
-                thread::yield_now();
+            if let Some(status) = self.collect() {
+                watch::forget(self);
+                return self.set_ended(status);
             }
-            return;
+            if self.is_collected() {
+                return;
+            }
+            // Whoever traces it has it first, for as long as it likes.
+            watch::plug_in(self);
         }
         let mut state = self.state();
         state.waiters -= 1;
@@ -281,13 +284,20 @@ impl Child {
         }
     }
 
-    /// Waits until it has ended, and gathers the evidence; it may have left word that an allocation
-    /// had failed.
-    pub(crate) fn death(&self, allocation_failed: bool) -> Death {
-        let exit = self.wait().after(allocation_failed, self.memory_limit);
+    /// Waits until it has ended, and gathers the evidence; it may have left word over its link that an
+    /// allocation had failed.
+    pub(crate) fn death(&self, link: &Link) -> Death {
+        let exit = self
+            .wait()
+            .after(link.is_out_of_memory(), self.memory_limit);
+        let was_killed = exit
+            .status
+            .is_none_or(|status| status.signal() == Some(libc::SIGKILL));
+        let given_up = link.given_up().filter(|_| was_killed);
         Death {
             exit,
             memory_limit: self.memory_limit,
+            given_up: given_up.map(str::to_owned),
             stderr: self.stderr_tail(),
         }
     }
@@ -329,7 +339,7 @@ impl Child {
         drop(state);
         self.ended.notify_all();
         for call in calls {
-            call();
+            os::thread::contained(call);
         }
     }
 

@@ -17,6 +17,7 @@ use super::{Answer, Child, LaunchSpec, ProcessInfo, Who, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{Call, Event, Events, Link, Record, Reply};
 use crate::os;
+use crate::os::call::{named, unnamed};
 use crate::registry::Function;
 use crate::shm::bulk::Bulk;
 use crate::shm::lease::Loan;
@@ -138,7 +139,7 @@ impl<R> Process<R> {
             run.child.kill();
             run.child.wait();
             let message = format!("`{}` could not be started: {error}", run.child.info().name);
-            Error::new(ErrorKind::Spawn, message).with_source(error)
+            Error::new(ErrorKind::Spawn, message).with_source(unnamed(error))
         })?;
         Ok(Process {
             run,
@@ -412,11 +413,13 @@ fn receive(
             result = report.first().map(|record| (record, report.bundle.reply));
         }
     }
-    let death = child.death(link.is_out_of_memory());
+    let death = child.death(link);
     match (result, complaint) {
         (Some((record, reply)), _) => who.answered(&record, reply),
         (None, Some(reason)) => Err(who.broke_off(&reason, &death)),
-        (None, None) if !link.arrival().is_over() => Err(due.not_come(child)),
+        (None, None) if !link.arrival().is_over() || due.has_ended(death.exit) => {
+            Err(due.not_come(child))
+        }
         (None, None) if link.running().is_some() => Err(who.died(&death)),
         (None, None) => Err(who.died_before(&death)),
     }
@@ -440,7 +443,8 @@ impl Run {
                             os::thread::contained(|| waker.into_iter().for_each(Waker::wake));
                         });
                     }
-                })?,
+                })
+                .map_err(named("epoll_ctl"))?,
                 _ => {
                     drop(state);
                     return self.start_thread();
@@ -471,7 +475,8 @@ impl Run {
                 os::thread::contained(|| waker.wake());
             }
         };
-        os::thread::spawn("mp-process", body).map(drop)
+        let thread = os::thread::spawn("mp-process", body);
+        thread.map(drop).map_err(named("clone"))
     }
 
     /// Receives, if nobody has begun to. Gives back who is to be woken then.

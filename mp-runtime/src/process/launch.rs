@@ -5,9 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::ChildStdout;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::process::{ChildStdout, ExitStatus};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -17,9 +16,10 @@ use super::info::{self, Identity};
 use super::request::{PART_COUNT, Part, Parts};
 use super::server::{self, Asked, name_descriptors};
 use super::stderr::Source;
-use super::{Child, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
+use super::{Child, Exit, ProcessInfo, StartMethod, birth, nursery, stderr, watch};
 use crate::error::{Error, ErrorKind};
 use crate::link::{self, Connection, Events, Lanes, Link};
+use crate::os::call::{named, unnamed};
 use crate::os::carrier::{self, Carrier};
 use crate::os::environment::{INHERITED_COUNT, WORKER_VARIABLE};
 use crate::os::exec::{self, Stream};
@@ -108,8 +108,9 @@ pub(crate) struct Launched {
 #[derive(Clone)]
 pub(super) struct Due {
     start_timeout: Duration,
-    /// It was killed since it had not.
-    is_late: Arc<AtomicBool>,
+    /// `false` once it was seen to have come: then it is not killed for that. `true` once it is
+    /// killed, or about to be, since it had not; even if it comes in between.
+    is_late: Arc<OnceLock<bool>>,
 }
 
 impl LaunchSpec {
@@ -147,7 +148,7 @@ impl LaunchSpec {
         let name = identity.name.clone();
         self.start(identity, functions).map_err(|error| {
             let message = format!("`{name}` could not be started: {error}");
-            Error::new(ErrorKind::Spawn, message).with_source(error)
+            Error::new(ErrorKind::Spawn, message).with_source(unnamed(error))
         })
     }
 
@@ -177,11 +178,12 @@ impl LaunchSpec {
             })?;
         }
         let kept_bytes = self.stderr_tail.filter(|_| self.stderr.is_inherited());
-        let (source, stderr) = match kept_bytes.map(stderr::open).transpose()? {
+        let kept = kept_bytes.map(stderr::open).transpose();
+        let (source, stderr) = match kept.map_err(named("pipe2"))? {
             Some((source, workers_end)) => (Some(source), Stream::Of(workers_end)),
             None => (None, self.stderr.into_stream()?),
         };
-        let (stdout, own_end) = self.stdout.open_output()?;
+        let (stdout, own_end) = self.stdout.open_output().map_err(named("pipe2"))?;
         let streams = [self.stdin.into_stream()?, stdout, stderr];
 
         let boot = Boot {
@@ -254,8 +256,8 @@ impl Ends {
     /// Makes both.
     fn make() -> io::Result<(Ends, Luggage)> {
         let (lanes, lanes_fd) = Lanes::create()?;
-        let (lifeline, workers_end) = descriptor::stream_pair()?;
-        let (carrier, workers_carrier) = carrier::pair()?;
+        let (lifeline, workers_end) = descriptor::stream_pair().map_err(named("socketpair"))?;
+        let (carrier, workers_carrier) = carrier::pair().map_err(named("socketpair"))?;
         let ends = Ends {
             lanes,
             lifeline,
@@ -274,7 +276,7 @@ impl Ends {
         match descriptor::send_all(&self.lifeline, &[&length, &boot[..]].concat()) {
             // The process has ended already, or its server has: that is found out soon.
             Err(error) if packet::is_gone(&error) => Ok(()),
-            sent => sent,
+            sent => sent.map_err(named("sendto")),
         }
     }
 
@@ -298,10 +300,8 @@ impl Ends {
         let connection = Connection::over(Freight::over(self.carrier));
         let (link, events, ending) = link::open(self.lanes, connection, Arc::clone(child.pidfd()));
         child.at_end(move || ending.tell());
-        watch::add(&child).inspect_err(|_| {
-            child.kill();
-            exec::forget(id);
-        })?;
+        let watched = watch::add(&child).map_err(named("epoll_ctl"));
+        watched.inspect_err(|_| child.pidfd().end())?;
         Ok((child, link, events))
     }
 }
@@ -324,7 +324,7 @@ impl Outfit {
     ) -> io::Result<Asked> {
         let directory = match &self.current_dir {
             None => None,
-            Some(path) => Some(descriptor::directory(path)?),
+            Some(path) => Some(descriptor::directory(path).map_err(named("open"))?),
         };
         let mut parts: Parts<BorrowedFd<'_>> = [None; PART_COUNT];
         for (part, fd) in parts.iter_mut().zip(luggage) {
@@ -352,7 +352,7 @@ impl Outfit {
     ) -> io::Result<(T, OwnedFd)> {
         let statics = statics::to_hand_down().map_err(io::Error::other)?;
         let statics = statics.map(|region| descriptor::duplicate(region.fd()));
-        let statics = statics.transpose()?;
+        let statics = statics.transpose().map_err(named("fcntl"))?;
         let entry = birth::entry();
         let [stdin, mut stdout, stderr] = self.streams;
         let mut handed_stdout = None;
@@ -361,15 +361,17 @@ impl Outfit {
             // and the worker takes the real one when it has arrived.
             handed_stdout = match stdout {
                 Stream::Null => None,
-                Stream::Of(fd) => Some(descriptor::above_standard(fd)?),
-                Stream::Inherit => Some(descriptor::duplicate(io::stdout())?),
+                Stream::Of(fd) => Some(descriptor::above_standard(fd).map_err(named("fcntl"))?),
+                Stream::Inherit => {
+                    Some(descriptor::duplicate(io::stdout()).map_err(named("fcntl"))?)
+                }
             };
             stdout = Stream::Null;
         }
         // They stay open until the process was started, since this waits for it.
         let mut fds = Vec::with_capacity(INHERITED_COUNT);
         for fd in luggage {
-            fds.push(descriptor::above_standard(fd)?);
+            fds.push(descriptor::above_standard(fd).map_err(named("fcntl"))?);
         }
         fds.extend(statics);
         let mut numbers = fds.iter().map(|fd| Some(fd.as_raw_fd()));
@@ -432,7 +434,7 @@ pub(super) fn check_cpus(cpus: Option<&[usize]>) -> Result<(), Error> {
 impl Launched {
     /// Waits until the process has come, died or run out of time.
     pub(crate) fn connect(self) -> Result<(Link, Events), Error> {
-        match self.events.wait_for_arrival() {
+        match self.events.wait_for_arrival() && self.due.lift() {
             true => Ok((self.link, self.events)),
             false => Err(self.due.not_come(&self.child)),
         }
@@ -442,13 +444,14 @@ impl Launched {
 impl Due {
     /// Sees to it that a process that has not come in time is killed.
     fn set(start_timeout: Duration, child: &Arc<Child>, link: &Link) -> Due {
-        let is_late = Arc::new(AtomicBool::new(false));
+        let is_late = Arc::new(OnceLock::new());
         if let Some(due) = Instant::now().checked_add(start_timeout) {
             let (arrival, late) = (link.arrival(), Arc::clone(&is_late));
             let pidfd = Arc::downgrade(child.pidfd());
             let timer = watch::at(due, move || {
-                if let (false, Some(pidfd)) = (arrival.is_over(), pidfd.upgrade()) {
-                    late.store(true, Ordering::Relaxed);
+                if let (false, Some(pidfd)) = (arrival.is_over(), pidfd.upgrade())
+                    && late.set(true).is_ok()
+                {
                     let _ = pidfd.send_signal(nix::libc::SIGKILL);
                 }
             });
@@ -461,14 +464,23 @@ impl Due {
         }
     }
 
+    /// The process has come; tells whether that is in time. If not it is being killed.
+    fn lift(&self) -> bool {
+        !self.is_late.get_or_init(|| false)
+    }
+
+    /// Whether this is why a process ended so. It may have come just before.
+    pub(super) fn has_ended(&self, exit: Exit) -> bool {
+        let killed = |status: ExitStatus| status.signal() == Some(nix::libc::SIGKILL);
+        exit.status.is_none_or(killed) && self.is_late.get() == Some(&true)
+    }
+
     /// Why a process that has ended had not come.
     pub(super) fn not_come(&self, child: &Child) -> Error {
         let exit = child.wait();
         let info = child.info();
         let (name, id) = (&info.name, info.id);
-        // It may have ended by itself just then.
-        let was_killed = exit.status.is_none_or(|status| status.signal().is_some());
-        let message = if was_killed && self.is_late.load(Ordering::Relaxed) {
+        let message = if self.has_ended(exit) {
             let start_timeout = self.start_timeout;
             format!(
                 "`{name}` (pid {id}) did not come to `mp::init` within {start_timeout:?}: it must \

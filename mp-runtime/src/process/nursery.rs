@@ -9,6 +9,7 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::link::Spinner;
+use crate::os::call::named;
 use crate::os::{self, thread::PerProcess};
 
 type Start = Box<dyn FnOnce() + Send>;
@@ -77,7 +78,7 @@ fn nursery() -> io::Result<Nursery> {
     static NURSERY: PerProcess<Nursery> = PerProcess::new();
     NURSERY.get_or_try_init(|| {
         let (orders, queue) = channel();
-        os::thread::spawn("mp-nursery", move || work(&queue))?;
+        os::thread::spawn("mp-nursery", move || work(&queue)).map_err(named("clone"))?;
         let thread_id = run_on(&orders, || Ok(os::thread::own_id()), || {})?;
         Ok(Nursery { orders, thread_id })
     })

@@ -198,6 +198,9 @@ impl Who {
 
     /// The worker ended while it ran the call.
     pub(crate) fn died(&self, death: &Death) -> Error {
+        if let Some(reason) = &death.given_up {
+            return self.broke_off(reason, death);
+        }
         let (call, exit) = (self.call(), death.exit);
         let (kind, message) = match (exit.out_of_memory, exit.status) {
             _ if exit.thread == Some(ThreadEnd::LetGo) => (
@@ -242,7 +245,7 @@ impl Who {
         )
     }
 
-    /// The process was ended because what it sent made no sense.
+    /// The process was ended because what it sent made no sense, or nothing could be sent to it.
     pub(crate) fn broke_off(&self, reason: &str, death: &Death) -> Error {
         let message = format!("{self} was stopped while running {}: {reason}", self.call());
         self.ended(ErrorKind::Io, message, death)
@@ -372,7 +375,11 @@ pub(crate) fn not_encoded(
 /// A worker that ended right after its start, without having done anything.
 pub(crate) fn short_life(info: &ProcessInfo, death: &Death) -> Error {
     let (ProcessInfo { name, id, .. }, exit) = (info, death.exit);
-    let message = format!("`{name}` (pid {id}) {exit} right after its start");
+    let end = match &death.given_up {
+        Some(reason) => format!("was stopped right after its start: {reason}"),
+        None => format!("{exit} right after its start"),
+    };
+    let message = format!("`{name}` (pid {id}) {end}");
     Error::new(ErrorKind::Spawn, message)
         .with_process_id(*id)
         .with_exit_status(exit.status)

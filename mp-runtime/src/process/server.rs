@@ -63,9 +63,10 @@ use nix::libc;
 
 use super::request::{self, Parts, Reply};
 use super::{birth, nursery, watch};
+use crate::os::call::named;
 use crate::os::environment::{INHERITED_COUNT, STATICS, WORKER_VARIABLE};
-use crate::os::exec::{self, Launch, Stream};
-use crate::os::pidfd::PidFd;
+use crate::os::exec::{Launch, Stream};
+use crate::os::pidfd::{self, PidFd};
 use crate::os::surroundings::Surroundings;
 use crate::os::thread::{self, PerProcess};
 use crate::os::{descriptor, limit, packet, stderr};
@@ -261,14 +262,14 @@ pub(super) fn ask(
     };
     match answered {
         Ok(Reply::Born { id, pidfd: None }) => {
-            exec::forget(id);
-            Err(io::Error::from_raw_os_error(libc::EMFILE))
+            pidfd::end_by_id(id);
+            Err(named("recvmsg")(io::Error::from_raw_os_error(libc::EMFILE)))
         }
         Ok(Reply::Born {
             id,
             pidfd: Some(pidfd),
         }) => {
-            let pidfd = PidFd::from(pidfd);
+            let pidfd = PidFd::of(id, pidfd);
             let Some(mut keeper) = keeper else {
                 return Ok(Asked::Born(Born { id, pidfd, replies }));
             };
@@ -288,7 +289,7 @@ pub(super) fn ask(
                 booted.map(|()| Asked::InVain)
             }
             Some(libc::EMFILE) => booted.map(|()| Asked::InVain),
-            _ => Err(error),
+            _ => Err(named("clone")(error)),
         },
         Err(_) => {
             replies.are_lost = true;
@@ -433,7 +434,7 @@ impl Server {
         let (thread_id, pidfd) = nursery::run(move || {
             let (id, pidfd) = launch.start(&inherit)?;
             let pidfd = Arc::new(pidfd);
-            watch::collect(id, &pidfd).inspect_err(|_| exec::forget(id))?;
+            watch::collect(id, &pidfd).inspect_err(|_| pidfd.end())?;
             Ok((thread::own_id(), pidfd))
         })?;
         let surroundings = Surroundings::of(thread_id)?;

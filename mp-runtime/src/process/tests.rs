@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipc_channel::ipc::{self, IpcSender};
 use nix::sched::{CpuSet, sched_getaffinity};
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use self::watchdog::{until, within};
-use super::{Exit, ProcessInfo, Who, Worker, current, run_here, start_thread};
+use super::{Exit, ProcessInfo, Who, Worker, call_at, current, run_here, start_thread};
 use crate::channel::{self, Sender};
 use crate::error::ErrorKind;
 use crate::link::{
@@ -749,4 +749,15 @@ fn sentences_about_threads_are_true() {
             (ErrorKind::Spawn, last),
         ]
     );
+}
+
+#[test]
+fn a_panic_in_a_timer_leaves_the_others_alone() {
+    within(LIMIT, || {
+        let (done, is_done) = std::sync::mpsc::channel();
+        let due = Instant::now();
+        call_at(due, || panic!("a bug")).expect("there is a thread");
+        call_at(due, move || done.send(()).expect("it is waited for")).expect("there is a thread");
+        is_done.recv().expect("it is called");
+    });
 }

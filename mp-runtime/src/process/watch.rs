@@ -5,25 +5,29 @@
 //! Who waits for one child does so at its pidfd himself, and collects it: it would cost a wake-up more to
 //! hear of it from here. Meanwhile the watch [looks away](look_away).
 //!
-//! What it calls is short and never waits: a farewell, a wake-up, a kill.
+//! What it calls is short and never waits: a farewell, a wake-up, a kill. Should a bug make that panic,
+//! the others are watched all the same.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Child;
 use super::stderr::{self, FORWARD_PATIENCE, FORWARD_ROUNDS};
+use crate::os::call::named;
 use crate::os::{self, pidfd::PidFd, thread::PerProcess};
 
 /// The epoll data of the event that only wakes the thread; children are numbered from 1.
 const WAKE: u64 = 0;
+/// How long it is left alone what has ended and cannot be collected: whoever traces it has it.
+const HELD_PAUSE: Duration = Duration::from_millis(10);
 
 struct Watch {
     epoll: Epoll,
@@ -34,6 +38,8 @@ struct Watch {
 #[derive(Default)]
 struct State {
     children: HashMap<u64, Arc<Child>>,
+    /// Those that were plugged in again.
+    held: HashSet<u64>,
     /// Processes that serve the library: their ids. They are collected, and nobody is told.
     servants: HashMap<u64, (u32, Arc<PidFd>)>,
     /// What is to be called when somebody knocks.
@@ -75,14 +81,15 @@ static WATCH: PerProcess<Arc<Watch>> = PerProcess::new();
 /// The watch of this process, started if it was not.
 fn watch() -> io::Result<Arc<Watch>> {
     WATCH.get_or_try_init(|| {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(named("epoll_create1"))?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let wake = EventFd::from_value_and_flags(0, flags)?;
-        epoll.add(&wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+        let wake = EventFd::from_value_and_flags(0, flags).map_err(named("eventfd2"))?;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, WAKE);
+        epoll.add(&wake, event).map_err(named("epoll_ctl"))?;
         let state = Mutex::new(State::default());
         let watch = Arc::new(Watch { epoll, wake, state });
         let own = Arc::clone(&watch);
-        os::thread::spawn("mp-watch", move || own.run())?;
+        os::thread::spawn("mp-watch", move || own.run()).map_err(named("clone"))?;
         Ok(watch)
     })
 }
@@ -122,17 +129,37 @@ fn change(child: &Child, flags: EpollFlags) {
     }
 }
 
-/// Does not look at a child any more, which has ended and is about to be collected.
+/// Does not look at a child any more, which has ended and is about to be collected. Who cannot
+/// collect it [plugs it in](plug_in) again.
 pub(super) fn unplug(child: &Child) {
     if let Some(watch) = WATCH.get_waiting() {
         let _ = watch.epoll.delete(child.pidfd().as_fd());
     }
 }
 
+/// Leaves a child to the watch that has ended and could not be collected.
+pub(super) fn plug_in(child: &Child) {
+    if let Some(watch) = WATCH.get_waiting() {
+        let mut state = watch.state();
+        let key = child.watched_as();
+        if state.children.contains_key(&key) {
+            state.held.insert(key);
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, key);
+            // It may be there again already.
+            let _ = watch.epoll.add(child.pidfd().as_fd(), event);
+        }
+    }
+}
+
 /// Forgets a child that was collected.
 pub(super) fn forget(child: &Child) {
     if let Some(watch) = WATCH.get_waiting() {
-        watch.state().children.remove(&child.watched_as());
+        let mut state = watch.state();
+        let key = child.watched_as();
+        state.children.remove(&key);
+        if state.held.remove(&key) {
+            let _ = watch.epoll.delete(child.pidfd().as_fd());
+        }
     }
 }
 
@@ -249,7 +276,7 @@ impl Watch {
             let timer = state.timers.pop();
             drop(state);
             if let Some(timer) = timer {
-                (timer.call)();
+                os::thread::contained(timer.call);
             }
         }
     }
@@ -258,7 +285,7 @@ impl Watch {
         let mut state = self.state();
         if let Some(call) = state.guests.remove(&key) {
             drop(state);
-            return call();
+            return os::thread::contained(call);
         }
         let child = state.children.get(&key).cloned();
         drop(state);
@@ -267,8 +294,13 @@ impl Watch {
         };
         if let Some(status) = child.collect() {
             let _ = self.epoll.delete(child.pidfd().as_fd());
-            self.state().children.remove(&key);
+            let mut state = self.state();
+            state.children.remove(&key);
+            state.held.remove(&key);
+            drop(state);
             tell_end(&child, status);
+        } else if !child.is_collected() {
+            self.leave_alone(child.pidfd(), key);
         }
     }
 
@@ -278,7 +310,24 @@ impl Watch {
         if !matches!(pidfd.try_wait(), Ok(None)) {
             let _ = self.epoll.delete(pidfd.as_fd());
             self.state().servants.remove(&key);
+        } else {
+            self.leave_alone(&pidfd, key);
         }
+    }
+
+    /// Looks at what has ended, and cannot be collected yet, again in a while. It is readable all the
+    /// time.
+    fn leave_alone(&self, pidfd: &Arc<PidFd>, key: u64) {
+        let mut event = EpollEvent::new(EpollFlags::empty(), key);
+        let _ = self.epoll.modify(pidfd.as_fd(), &mut event);
+        let late = Arc::downgrade(pidfd);
+        // This is the watch, so that it is there.
+        let _ = at(Instant::now() + HELD_PAUSE, move || {
+            if let (Some(pidfd), Some(watch)) = (late.upgrade(), WATCH.get_waiting()) {
+                let mut event = EpollEvent::new(EpollFlags::EPOLLIN, key);
+                let _ = watch.epoll.modify(pidfd.as_fd(), &mut event);
+            }
+        });
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::thread::Thread;
 use super::{Child, Death, Exit, ProcessInfo};
+use crate::link::Link;
 
 /// A started worker. A clone is the same one.
 #[derive(Clone)]
@@ -58,9 +59,9 @@ impl Worker {
     }
 
     /// Waits as [`wait`](Worker::wait), and gathers the evidence.
-    pub(crate) fn death(&self, allocation_failed: bool) -> Death {
+    pub(crate) fn death(&self, link: &Link) -> Death {
         match self {
-            Worker::Process(child) => child.death(allocation_failed),
+            Worker::Process(child) => child.death(link),
             Worker::Thread(thread) => thread.wait().into(),
         }
     }

@@ -10,8 +10,8 @@
 //! | state | means | next |
 //! | --- | --- | --- |
 //! | free | only who made it has it, and `LENT` is 0 | in use, by who made it |
-//! | in use | who made it has a [`Bulk`] of it, which it may send, and which it keeps as long as anybody may read | free, when that is dropped |
-//! | lent | who made it has given it away with a message, and `LENT` is 1 | free, when who received it drops it, which sets `LENT` to 0 |
+//! | in use | who made it has a [`Bulk`] of it, which it may send, and which it keeps as long as anybody may read | free, when that is dropped; lent |
+//! | lent | who made it has [given it away](Bulk::give) with a message, and `LENT` is 1 | free, when who received it drops it, which sets `LENT` to 0, or the message [could not be sent](Bulk::keep) |
 //!
 //! What is kept by who made it, and lent, nobody else can write: arguments that several workers read in
 //! turns are no way from one of them to another. What is given away has the word `LENT` at its
@@ -53,6 +53,8 @@ const LEAST_SHARE: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Bulk {
     region: Arc<Region>,
+    /// It is given away with its message.
+    is_given: bool,
     /// It came from another process, which waits to have it back from this one.
     receiver_id: Option<u32>,
 }
@@ -190,11 +192,9 @@ impl Bulk {
         // SAFETY: so many bytes are within the region, and nobody else writes or reads there: it was
         // free, and whoever takes it from the depot sees that it is not any more.
         unsafe { place.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
-        if let Some(word) = lent(&region) {
-            word.store(is_given.into(), Ordering::Relaxed);
-        }
         Ok(Bulk {
             region,
+            is_given,
             receiver_id: None,
         })
     }
@@ -204,7 +204,26 @@ impl Bulk {
         keep(|depot| &mut depot.received, &region, false);
         Bulk {
             region,
+            is_given: false,
             receiver_id: Some(process_id()),
+        }
+    }
+
+    /// It is about to be sent: if it is given away, it is its receiver's from now on.
+    pub(crate) fn give(&self) {
+        self.set_lent(1);
+    }
+
+    /// The message that was to bring it was not sent, so that nobody receives it.
+    pub(crate) fn keep(&self) {
+        self.set_lent(0);
+    }
+
+    fn set_lent(&self, number: u32) {
+        if self.is_given
+            && let Some(word) = lent(&self.region)
+        {
+            word.store(number, Ordering::Relaxed);
         }
     }
 

@@ -70,6 +70,13 @@ impl Cargo {
         self.regions.len() + self.files.len() + self.bulks.len()
     }
 
+    /// Nothing of it is there, for this reason if there is no other.
+    pub(crate) fn lose(&mut self, reason: &str) {
+        self.loss.get_or_insert_with(|| reason.to_owned());
+        self.regions.clear();
+        self.files.clear();
+    }
+
     /// Why something that a parcel names is not there.
     fn missing(&self, what: &str) -> String {
         match &self.loss {

@@ -19,6 +19,7 @@ use serde::{Serialize, Serializer};
 use super::freight::{Freight, Waybill};
 use super::{Ends, Handles};
 use crate::os::descriptor;
+use crate::shm::bulk::Bulk;
 use crate::shm::transit::Cargo;
 
 /// The most bytes of a message that go into one frame: well below what a socket buffers (208 KiB
@@ -117,6 +118,22 @@ impl Outbox {
         tail: &[u8],
         handles: Option<&Handles>,
     ) -> io::Result<()> {
+        self.send_and_tell(kind, head, tail, handles, || {})
+    }
+
+    /// The same; calls `tell` after each frame that went.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`send`](Outbox::send).
+    pub(crate) fn send_and_tell(
+        &self,
+        kind: u8,
+        head: &[u8],
+        tail: &[u8],
+        handles: Option<&Handles>,
+        tell: impl Fn(),
+    ) -> io::Result<()> {
         let mut left = head.len() + tail.len();
         if left <= FRAME_BYTES {
             let joined;
@@ -127,17 +144,34 @@ impl Outbox {
                     &joined
                 }
             };
-            return self.send_frame(kind, bytes, 0, handles);
+            return self.send_frame(kind, bytes, 0, handles).map(|()| tell());
         }
         let mut handles = handles;
         for bytes in head.chunks(FRAME_BYTES).chain(tail.chunks(FRAME_BYTES)) {
             left -= bytes.len();
             self.send_frame(kind, bytes, left, handles.take())?;
+            tell();
         }
         Ok(())
     }
 
-    fn send_frame<'f>(
+    fn send_frame(
+        &self,
+        kind: u8,
+        bytes: &[u8],
+        left_bytes: usize,
+        handles: Option<&Handles>,
+    ) -> io::Result<()> {
+        let bulks = handles.map_or(&[][..], |handles| handles.bulks());
+        bulks.iter().for_each(Bulk::give);
+        let sent = self.try_frame(kind, bytes, left_bytes, handles);
+        if sent.is_err() {
+            bulks.iter().for_each(Bulk::keep);
+        }
+        sent
+    }
+
+    fn try_frame<'f>(
         &self,
         kind: u8,
         bytes: &'f [u8],

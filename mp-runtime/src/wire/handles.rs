@@ -35,7 +35,7 @@ use super::{DecodeError, EncodeError, Encoder};
 use crate::os::{carry, descriptor};
 use crate::shm::bulk::Bulk;
 use crate::shm::lease::Loan;
-use crate::shm::transit::{self, Cargo, Trailer};
+use crate::shm::transit::{self, Cargo, NotTaken, Trailer};
 
 /// So many handles one value may carry; with some room below the 64 of `ipc-channel`.
 const HANDLE_LIMIT: usize = 48;
@@ -79,17 +79,23 @@ impl Handles {
     }
 
     /// Keeps count from now on of the parts of arrays that `item` has, which was received and is in
-    /// nobody else's hands yet. Tells whether that could be done.
+    /// nobody else's hands yet. Where a part is not on its way any more, whoever decodes the item is
+    /// told. Tells whether the item makes sense.
     pub(crate) fn take_over_loans(&mut self, item: &[u8]) -> bool {
-        let (Some((_, trailer)), Some(loans)) =
-            (transit::split_trailer(item), Arc::get_mut(&mut self.loans))
-        else {
+        let (Some((_, trailer)), Some(loans), Some(cargo)) = (
+            transit::split_trailer(item),
+            Arc::get_mut(&mut self.loans),
+            Arc::get_mut(&mut self.cargo),
+        ) else {
             return false;
         };
-        trailer.parcels().iter().all(|parcel| {
-            let taken = parcel.take_over(&self.cargo);
-            taken.map(|loan| loans.extend(loan)).is_ok()
-        })
+        let parcels = trailer.parcels();
+        let taken = parcels.iter().map(|parcel| parcel.take_over(cargo));
+        match taken.collect::<Result<Vec<_>, NotTaken>>() {
+            Ok(taken) => loans.extend(taken.into_iter().flatten()),
+            Err(NotTaken) => cargo.lose("the array of a chunk in it was locked before it arrived"),
+        }
+        true
     }
 
     /// The message went out: who receives it has the parts of arrays in it.

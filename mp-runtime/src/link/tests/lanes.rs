@@ -171,7 +171,7 @@ fn lanes_have_memory_as_far_as_they_are_used() {
     let (mut called, mut recorded) = (workers.down_reader(), parents.up_reader());
     // One at a time stays at the beginning.
     for number in 0..1000_u32 {
-        assert!(calls.put(1, &[&number.to_le_bytes()]));
+        assert!(matches!(calls.put(1, &[&number.to_le_bytes()]), Ok(true)));
         let frame = called.next().expect("it was put in");
         assert_eq!(frame.content(), number.to_le_bytes());
         called.pass(frame);
@@ -190,7 +190,7 @@ fn lanes_have_memory_as_far_as_they_are_used() {
         assert_eq!(recorded.take(&mut taken), Ok(length));
         assert!(taken.iter().all(|&byte| byte == 7));
         let mut count = 0;
-        while calls.put(1, &[&bytes]) {
+        while calls.put(1, &[&bytes]).expect("there is memory") {
             count += 1;
         }
         assert!(count > 200);
@@ -206,7 +206,7 @@ fn lanes_have_memory_as_far_as_they_are_used() {
 fn what_one_side_puts_in_the_other_side_takes_out() {
     let (parents, fd) = Lanes::create().expect("there is memory");
     let workers = Lanes::attach(&fd).expect("it is as large as it was made");
-    assert!(parents.down_writer().put(1, &[b"call"]));
+    assert!(matches!(parents.down_writer().put(1, &[b"call"]), Ok(true)));
     assert!(workers.up_writer().put([b"rec", b"ord"]));
     let mut calls = workers.down_reader();
     let frame = calls.next().expect("it was put in");
