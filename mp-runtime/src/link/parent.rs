@@ -628,7 +628,14 @@ impl Duct {
         }
         if !self.connection.is_open() {
             // Nothing but this worker waits for the keeper. If it fails, that is found out again.
-            let _ = crowd::insist_while(crowd::is_short, || self.connection().outbox().map(drop));
+            let has_ended = || self.has_ended.load(Ordering::SeqCst);
+            let _ = crowd::insist_while(crowd::is_short, || match has_ended() {
+                true => Ok(()),
+                false => self.connection().outbox().map(drop),
+            });
+            if has_ended() && !self.connection.is_open() {
+                return Ok(Apartment::Farewell);
+            }
         }
         let message = match self.connection().receive() {
             Ok(message) => message,

@@ -84,11 +84,13 @@ pub(super) fn send_soon(socket: &OwnedFd) -> io::Result<()> {
     packet::send(socket, &[io::IoSlice::new(&[SOON])], &[], Patience::No)
 }
 
+/// Does not wait either: where there is no room the server has not taken much for long.
 pub(super) fn send_request(socket: &OwnedFd, parts: &Parts<BorrowedFd<'_>>) -> io::Result<()> {
     let bits = (0..).zip(parts).filter(|(_, part)| part.is_some());
     let bits = bits.fold(0_u16, |bits, (bit, _)| bits | 1 << bit);
     let fds: Vec<BorrowedFd<'_>> = parts.iter().flatten().copied().collect();
-    send(socket, &bits.to_le_bytes(), &fds)
+    let bits = bits.to_le_bytes();
+    packet::send(socket, &[io::IoSlice::new(&bits)], &fds, Patience::No)
 }
 
 /// The next order; `None` when there will be none.

@@ -249,7 +249,7 @@ pub(super) fn ask(
     if let Err(error) = &sent
         && !packet::is_gone(error)
     {
-        // Too many descriptors are on their way, or it has no memory: it has not got it.
+        // Too many descriptors are on their way, or there is no memory or no room: it has not got it.
         return booted.map(|()| Asked::InVain);
     }
     let mut replies = desk.replies();
@@ -275,7 +275,10 @@ pub(super) fn ask(
             };
             // Where that is not allowed it ends when its lifeline is closed.
             let _ = pidfd.send_signal(libc::SIGKILL);
-            let _ = watch::collect(id, &Arc::new(pidfd));
+            let pidfd = Arc::new(pidfd);
+            if watch::collect(id, &pidfd).is_err() {
+                pidfd.end();
+            }
             booted?;
             keeper.let_go(&mut replies);
             Ok(Asked::Lost)
@@ -289,6 +292,8 @@ pub(super) fn ask(
                 booted.map(|()| Asked::InVain)
             }
             Some(libc::EMFILE) => booted.map(|()| Asked::InVain),
+            // It enters the directory first.
+            Some(libc::EACCES) => Err(named("chdir")(error)),
             _ => Err(named("clone")(error)),
         },
         Err(_) => {

@@ -89,11 +89,15 @@ impl Handles {
         ) else {
             return false;
         };
-        let parcels = trailer.parcels();
-        let taken = parcels.iter().map(|parcel| parcel.take_over(cargo));
-        match taken.collect::<Result<Vec<_>, NotTaken>>() {
-            Ok(taken) => loans.extend(taken.into_iter().flatten()),
-            Err(NotTaken) => cargo.lose("the array of a chunk in it was locked before it arrived"),
+        let mut is_whole = true;
+        for parcel in trailer.parcels() {
+            match parcel.take_over(cargo) {
+                Ok(loan) => loans.extend(loan),
+                Err(NotTaken) => is_whole = false,
+            }
+        }
+        if !is_whole {
+            cargo.lose("the array of a chunk in it was locked before it arrived");
         }
         true
     }
