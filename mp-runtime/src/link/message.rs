@@ -1,13 +1,13 @@
 //! What the bytes mean that go to and fro.
 //!
 //! **Down**, in frames: a call, with a head, where the arguments of each of its items end (if they are
-//! several, and not of one size), and the arguments; or word that a call comes over the connection, ahead of whose
-//! first frame this is; or that the worker is to stop.
+//! several, and not of one size), and the arguments; or word that a call comes over the connection,
+//! ahead of whose first frame this is; or that the worker is to stop.
 //!
-//! **Up**, one record for each item that was not taken back, in order: a head of four bytes and its payload. The head has the
-//! status, whether the call is at its end with this, and how long the payload is. A payload that is
-//! too large for the ring, or has handles, comes over the connection, and a record without one
-//! stands for it.
+//! **Up**, one record for each item that was not taken back, in order: a head of four bytes and its
+//! payload. The head has the status, whether the call is at its end with this, and how long the
+//! payload is. A payload that is too large for the ring, or has handles, comes over the connection,
+//! and a record without one stands for it.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -262,19 +262,20 @@ impl Core {
             // Even one that has nothing may have no room yet, behind what was taken back from it.
             let has_room = |link: &Arc<Link>| link.takes_more();
             let has_room = state.slots[index].link.as_ref().is_some_and(has_room);
-            let chunks = match pace {
+            let mut chunks = match pace {
                 Some(pace) if has_room => self.take_quick(state, index, pace),
-                _ => {
-                    let most = state.slots[index].tasks_left.unwrap_or(usize::MAX);
-                    state.life.next(state.target, most).into_iter().collect()
-                }
+                _ => Chunks::default(),
             };
+            if chunks.is_empty() {
+                let most = state.slots[index].tasks_left.unwrap_or(usize::MAX);
+                chunks.extend(state.life.next(state.target, most));
+            }
             self.give(state, index, chunks, aftermath);
         }
     }
 
     /// Takes quick items for a worker that take so long each: a fair part of what waits, of one
-    /// function, as much as goes into a light call.
+    /// function, as much as goes into a light call. Nothing of a job that has its own chunks.
     fn take_quick(&self, state: &mut State, index: usize, pace: u32) -> Chunks {
         let slot = &state.slots[index];
         let waiting = state.life.waiting_count();
@@ -309,10 +310,6 @@ impl Core {
             left -= piece.range.len();
             bytes_left -= piece.front_bytes(piece.range.len());
             chunks.push((job, piece));
-        }
-        if chunks.is_empty() {
-            let most = slot.tasks_left.unwrap_or(usize::MAX);
-            chunks.extend(state.life.next(state.target, most));
         }
         chunks
     }
